@@ -1,0 +1,75 @@
+"""A blocked sweep for host arrays: value and slope of a block are computed together while it is in the cache.
+
+NumPy and PyTorch on the CPU share it: both slice without copying and assign into slices. Results do not depend on the
+block size or on the number of threads: the sums of the blocks are kept in float64 and added in one order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import product
+from math import prod
+from typing import Any
+
+Array = Any
+Index = tuple[slice, ...]
+Run = Callable[[Callable[[Index], Any], Iterable[Index]], Iterable[Any]]
+
+
+def indices(shape: Sequence[int], whole: int | None, size: int) -> Iterator[Index]:
+    """Slices that cut `shape` into blocks of at most `size` entries where that is possible, never along the axis `whole`."""
+    step = [n if axis == whole else 1 for axis, n in enumerate(shape)]
+    held = shape[whole] if whole is not None else 1
+    for axis in reversed([a for a in range(len(shape)) if a != whole]):
+        step[axis] = min(shape[axis], max(1, size // max(held, 1)))
+        held *= step[axis]
+        if step[axis] < shape[axis]:
+            break
+    starts = [range(0, n, max(s, 1)) for n, s in zip(shape, step, strict=True)]
+    for corner in product(*starts):
+        yield tuple(slice(c, c + s) for c, s in zip(corner, step, strict=True))
+
+
+def cut(array: Array, index: Index) -> Array:
+    """One block of an array that broadcasts to the shape that `index` cuts."""
+    return array[tuple(i if n != 1 else slice(None) for i, n in zip(index, array.shape, strict=True))]
+
+
+def sweep(
+    op: Any, xp: Any, arrays: Sequence[Array], *, order: int, size: int, empty: Callable[[Sequence[int], Any], Array], run: Run = map
+) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    """The outputs of an operation and, for order 1, its slopes in the dtype of the computation."""
+    shape = tuple(arrays[0].shape)
+    if prod(shape) <= size:
+        outputs, *rest = op.step(xp, arrays, order, read_labels=True)
+        return op.settle(xp, arrays[0], outputs), rest[0] if rest else ()
+    elements = op.element_shape(shape)
+    slopes: tuple[Array, ...] = ()
+    if order:
+        dtype = xp.float32 if op.half else arrays[0].dtype
+        slopes = tuple(empty(shape, dtype) for _ in range(op.predictions))
+    values = empty(elements, arrays[0].dtype) if op.reduce is None else None
+
+    def block(index: Index) -> tuple[Array, ...]:
+        outputs, *rest = op.step(xp, [cut(a, index) for a in arrays], order, read_labels=True)
+        for whole, part in zip(slopes, rest[0] if rest else (), strict=True):
+            whole[index] = part
+        if values is not None:
+            cut(values, index)[...] = outputs[0]
+        return outputs
+
+    blocks = list(indices(shape, op.classes, size))
+    if values is not None:
+        for _ in run(block, blocks):
+            pass
+        return op.settle(xp, arrays[0], (values,)), slopes
+    sums: list[Array] = []
+    for index, outputs in zip(blocks, run(block, blocks), strict=True):
+        if not sums:
+            kept = tuple(1 if a in op.reduce else n for a, n in enumerate(elements))
+            sums = [empty(kept, o.dtype) for o in outputs]
+            for s in sums:
+                s[...] = 0
+        for s, o in zip(sums, outputs, strict=True):
+            cut(s, index)[...] += o
+    return op.settle(xp, arrays[0], sums), slopes

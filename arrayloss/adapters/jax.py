@@ -1,0 +1,135 @@
+"""JAX: a `custom_jvp` that knows the slope, jitted so that eager calls do not run one operation at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from arrayloss.core import special
+
+from .base import Adapter, Pull
+
+Array = Any
+
+
+class _Namespace(special.Native):
+    """`jax.numpy`, with what differs under a tracer."""
+
+    __name__ = "jax.numpy"
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(jnp, name)
+        setattr(self, name, value)
+        return value
+
+    @staticmethod
+    def as_index(a: Array) -> Array:
+        return a.astype(jnp.int32) if a.dtype == jnp.bool_ else a  # JAX gathers with any integer; int64 may not exist
+
+    @staticmethod
+    def positions(a: Array, axis: int) -> Array:
+        return jnp.reshape(jnp.arange(a.shape[axis]), tuple(-1 if i == axis % a.ndim else 1 for i in range(a.ndim)))
+
+    @staticmethod
+    def at_label(a: Array, labels: Array, axis: int) -> Array:
+        return jnp.take_along_axis(a, labels, axis=axis, mode="promise_in_bounds")
+
+
+xp = _Namespace()
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _outputs(op: Any, *arrays: Array) -> tuple[Array, ...]:
+    return op.forward(xp, arrays)
+
+
+@partial(_outputs.defjvp, symbolic_zeros=True)
+def _outputs_jvp(op: Any, primals: tuple[Array, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    moving = [not isinstance(t, jax.custom_derivatives.SymbolicZero) for t in tangents]
+    outputs, residual = op.linearize(xp, primals)
+    moved = [jnp.zeros_like(o) if jnp.issubdtype(o.dtype, jnp.floating) else np.zeros(o.shape, jax.dtypes.float0) for o in outputs]
+    if any(moving[: op.predictions]):
+        directions = [t if m else None for t, m in zip(tangents[: op.predictions], moving, strict=False)]
+        for i, m in enumerate(op.push(xp, primals, residual, directions)):
+            moved[i] = m
+    live = [i for i in range(op.predictions, len(primals)) if moving[i] and jnp.issubdtype(primals[i].dtype, jnp.floating)]
+    if live:
+
+        def value(*others: Array) -> tuple[Array, ...]:
+            everything = list(primals)
+            for i, a in zip(live, others, strict=True):
+                everything[i] = a
+            return op.forward(xp, everything)
+
+        _, more = jax.jvp(value, tuple(primals[i] for i in live), tuple(tangents[i] for i in live))
+        moved = [a if a.dtype == jax.dtypes.float0 else a + b for a, b in zip(moved, more, strict=True)]
+    return outputs, tuple(moved)
+
+
+_run = jax.jit(_outputs, static_argnums=0)
+
+
+@partial(jax.jit, static_argnums=0)
+def _linearize(op: Any, *arrays: Array) -> tuple[Any, Any]:
+    return op.linearize(xp, arrays)
+
+
+@partial(jax.jit, static_argnums=0)
+def _pull(op: Any, arrays: Any, residual: Any, cotangents: Any) -> Any:
+    return op.pull(xp, arrays, residual, cotangents)
+
+
+@partial(jax.jit, static_argnums=0)
+def _derivatives(op: Any, *arrays: Array) -> Any:
+    return op.step(xp, arrays, 2)[1:]
+
+
+class Jax(Adapter):
+    """Jitted primitives."""
+
+    has_autograd = True
+
+    def __init__(self) -> None:
+        super().__init__(xp)
+        self.name = "jax"
+
+    def accept(self, array: Any, like: Array, name: str) -> Array:
+        if isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray | np.matrix):
+            return jnp.asarray(array)  # targets of a NumPy data loader beside JAX predictions
+        return super().accept(array, like, name)
+
+    def conversion(self, name: str) -> str:
+        return f"convert it first, such as by jax.numpy.asarray({name})"
+
+    def constant(self, values: Any, dtype: Any, like: Array) -> Array:
+        return jnp.asarray(values, dtype=dtype)
+
+    def has_float64(self, array: Array) -> bool:
+        return bool(jax.config.jax_enable_x64)
+
+    def forward(self, op: Any, arrays: Sequence[Array]) -> tuple[Array, ...]:
+        return _run(op, *arrays)
+
+    def linearize(self, op: Any, arrays: Sequence[Array]) -> tuple[tuple[Array, ...], Pull]:
+        outputs, residual = _linearize(op, *arrays)
+        return outputs, lambda cotangents: _pull(op, tuple(arrays), residual, tuple(cotangents))
+
+    def derivatives(self, op: Any, arrays: Sequence[Array]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        return _derivatives(op, *arrays)
+
+
+ADAPTER = Jax()
+
+
+def _register_parts() -> None:
+    from arrayloss.core.parts import Parts
+
+    jax.tree_util.register_pytree_node(Parts, lambda p: (p.arrays, p.names), lambda names, arrays: Parts(names, tuple(arrays)))
+
+
+_register_parts()

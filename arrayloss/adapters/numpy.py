@@ -1,0 +1,91 @@
+"""NumPy: blocks that stay in the cache, on as many threads as there are cores to run them.
+
+NumPy's ufuncs release the interpreter lock, so threads help; they are made for one call and end with it, which is safe after
+a fork and leaves none behind. `OMP_NUM_THREADS` or the process's affinity sets how many.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import array_api_compat.numpy as xp
+import numpy as np
+
+from .base import Adapter, Pull
+from .blocks import sweep
+
+Array = Any
+BLOCK = 2**15  # entries; with the temporaries of a kernel they fit into a second-level cache
+
+
+def threads() -> int:
+    """How many threads a large call uses."""
+    named = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    if named.isdigit() and int(named) > 0:
+        return int(named)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class NumPy(Adapter):
+    """Blocked sweeps, threaded where they are large."""
+
+    def __init__(self) -> None:
+        super().__init__(xp)
+        self.name = "numpy"
+
+    def accept(self, array: Any, like: Array, name: str) -> Array:
+        return array if type(array) is np.ndarray else super().accept(array, like, name)
+
+    def device(self, array: Array) -> Any:
+        return "cpu"
+
+    def conversion(self, name: str) -> str:
+        return f"convert it first, such as by numpy.asarray({name})"
+
+    def reads_labels(self, array: Array) -> bool:
+        return True
+
+    def forward(self, op: Any, arrays: Sequence[Array]) -> tuple[Array, ...]:
+        return self._sweep(op, arrays, 0)[0]
+
+    def linearize(self, op: Any, arrays: Sequence[Array]) -> tuple[tuple[Array, ...], Pull]:
+        outputs, slopes = self._sweep(op, arrays, 1)
+
+        def pull(cotangents: Sequence[Any]) -> tuple[Array, ...]:
+            g = op.spread(xp, arrays[0], cotangents[0])
+            with np.errstate(all="ignore"):
+                return tuple(
+                    np.multiply(s, g, out=s, casting="unsafe").astype(x.dtype, copy=False) for s, x in zip(slopes, arrays, strict=False)
+                )
+
+        return outputs, pull
+
+    def derivatives(self, op: Any, arrays: Sequence[Array]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        with np.errstate(all="ignore"):
+            _, slopes, curvatures = op.step(xp, arrays, 2, read_labels=True)
+        return slopes, curvatures
+
+    def _sweep(self, op: Any, arrays: Sequence[Array], order: int) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        with np.errstate(all="ignore"):
+            return sweep(op, xp, arrays, order=order, size=BLOCK, empty=np.empty, run=_run)
+
+
+def _run(block: Callable[[Any], Any], blocks: Iterable[Any]) -> Iterable[Any]:
+    blocks = list(blocks)
+    workers = min(threads(), len(blocks) // 4)
+    if workers < 2:
+        yield from map(block, blocks)
+        return
+
+    def quiet(index: Any) -> Any:
+        with np.errstate(all="ignore"):  # of its thread
+            return block(index)
+
+    with ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(quiet, blocks)
+
+
+ADAPTER = NumPy()

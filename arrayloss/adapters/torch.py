@@ -1,0 +1,234 @@
+"""PyTorch: an `autograd.Function` that knows the slope.
+
+Two of them, since none serves every mode. `_Fast` computes value and slope together in cache-sized blocks and keeps the slope:
+for plain tensors in eager mode on the CPU. `_General` is pure array code that saves its inputs only and computes the slope again in
+the backward pass: for double backward, forward mode, `torch.func`, compilers, subclasses and GPUs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import array_api_compat.torch as xp
+import torch
+from torch import Tensor
+
+from arrayloss.core import special
+
+from .base import Adapter, Pull
+from .blocks import sweep
+
+BLOCK = 2**18  # entries; smaller ones are dominated by the cost of a call
+
+
+class _Eager(special.Native):
+    """The array API in native calls, for tensors that nothing traces and nothing differentiates."""
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(xp, name)
+        setattr(self, name, value)
+        return value
+
+    where = staticmethod(torch.where)
+    minimum = staticmethod(torch.minimum)
+    maximum = staticmethod(torch.maximum)
+    reshape = staticmethod(torch.reshape)
+    broadcast_to = staticmethod(torch.broadcast_to)
+    zeros_like = staticmethod(torch.zeros_like)
+    ones_like = staticmethod(torch.ones_like)
+    full_like = staticmethod(torch.full_like)
+
+    @staticmethod
+    def astype(x: Tensor, dtype: torch.dtype, *, copy: bool = True) -> Tensor:
+        return x.to(dtype, copy=copy)
+
+    @staticmethod
+    def sum(x: Tensor, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
+        return xp.sum(x, axis=axis, dtype=dtype, keepdims=keepdims) if axis in (None, ()) else torch.sum(x, axis, keepdims, dtype=dtype)
+
+    @staticmethod
+    def sigmoid_pair(x: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.sigmoid(x), torch.sigmoid(-x)
+
+    @staticmethod
+    def at_label(a: Tensor, labels: Tensor, axis: int) -> Tensor:
+        return torch.gather(a, axis, labels)
+
+    @staticmethod
+    def with_label(a: Tensor, labels: Tensor, entries: Any, axis: int) -> Tensor:
+        return torch.scatter(a, axis, labels, entries)
+
+
+_EAGER = _Eager()
+
+
+def _vjp_of_others(op: Any, arrays: Sequence[Tensor], live: Sequence[int], cotangents: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Gradients of targets, weights and parameters: autodiff of the value."""
+    value, primals = _of_others(op, arrays, live)
+    outputs, pullback = torch.func.vjp(value, *primals)
+    return pullback(tuple(c for c in cotangents if c is not None)[: len(outputs)])
+
+
+def _of_others(op: Any, arrays: Sequence[Tensor], live: Sequence[int]) -> tuple[Any, tuple[Tensor, ...]]:
+    def value(*others: Tensor) -> tuple[Tensor, ...]:
+        everything = list(arrays)
+        for i, a in zip(live, others, strict=True):
+            everything[i] = a
+        return tuple(o for o in op.forward(xp, everything) if o.is_floating_point())
+
+    return value, tuple(arrays[i] for i in live)
+
+
+class _General(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(op: Any, *arrays: Tensor) -> tuple[Tensor, ...]:
+        return op.forward(xp, arrays)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        op, *arrays = inputs
+        ctx.op = op
+        ctx.save_for_backward(*arrays)
+        ctx.save_for_forward(*arrays)
+        ctx.mark_non_differentiable(*(o for o in output if not o.is_floating_point()))
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Any, ...]:
+        arrays, op = ctx.saved_tensors, ctx.op
+        gradients: list[Any] = [None] * len(arrays)
+        needs = ctx.needs_input_grad[1:]
+        if any(needs[: op.predictions]):
+            _, residual = op.linearize(xp, arrays)
+            gradients[: op.predictions] = op.pull(xp, arrays, residual, cotangents)
+        live = [i for i in range(op.predictions, len(arrays)) if needs[i]]
+        if live:
+            for i, g in zip(live, _vjp_of_others(op, arrays, live, cotangents), strict=True):
+                gradients[i] = g
+        return (None, *gradients)
+
+
+class _GeneralWithForwardMode(_General):
+    """Dynamo cannot trace a Function that has a `jvp`, so compilers get the one without."""
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, *tangents: Any) -> tuple[Any, ...]:
+        arrays, op = ctx.saved_tensors, ctx.op
+        outputs, residual = op.linearize(xp, arrays)
+        moved: list[Any] = [torch.zeros_like(o) if o.is_floating_point() else None for o in outputs]
+        if any(t is not None for t in tangents[: op.predictions]):
+            for i, m in enumerate(op.push(xp, arrays, residual, tangents[: op.predictions])):
+                moved[i] = moved[i] + m
+        live = [i for i in range(op.predictions, len(arrays)) if tangents[i] is not None]
+        if live:
+            value, primals = _of_others(op, arrays, live)
+            _, more = torch.func.jvp(value, primals, tuple(tangents[i] for i in live))
+            floating = [i for i, o in enumerate(outputs) if o.is_floating_point()]
+            for i, m in zip(floating, more, strict=True):
+                moved[i] = moved[i] + m
+        return tuple(moved)
+
+
+class _Fast(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, op: Any, *arrays: Tensor) -> tuple[Tensor, ...]:
+        outputs, ctx.slopes = _sweep(op, arrays, 1)
+        ctx.op = op
+        ctx.save_for_backward(*arrays)
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(*outputs[1:])
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Any) -> tuple[Any, ...]:
+        arrays, op, g = ctx.saved_tensors, ctx.op, cotangents[0]
+        nothing = (None,) * (len(arrays) - op.predictions)
+        if g is None:
+            return (None, *(None for _ in arrays))
+        if torch.is_grad_enabled():  # create_graph: the slope is wanted as a function of the inputs
+            _, slopes = op.linearize(xp, arrays)
+            return (None, *op.pull(xp, arrays, slopes, cotangents), *nothing)
+        slopes = ctx.slopes
+        if torch._C._autograd._get_current_graph_task_keep_graph() or torch._C._functorch.is_batchedtensor(g):
+            return (None, *op.pull(xp, arrays, slopes, cotangents), *nothing)
+        ctx.slopes = None
+        g = op.spread(xp, arrays[0], g)
+        return (None, *(s.mul_(g).to(x.dtype) for s, x in zip(slopes, arrays, strict=False)), *nothing)
+
+
+def _sweep(op: Any, arrays: Sequence[Tensor], order: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    device = arrays[0].device
+    return sweep(op, _EAGER, arrays, order=order, size=BLOCK, empty=lambda shape, dtype: torch.empty(shape, dtype=dtype, device=device))
+
+
+def is_plain(arrays: Sequence[Any]) -> bool:
+    """Whether nothing watches these tensors but autograd itself, and they are on the CPU."""
+    return not (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or torch.jit.is_tracing()
+        or torch._C._len_torch_dispatch_stack()
+    ) and all((type(a) is Tensor or type(a) is torch.nn.Parameter) and a.device.type == "cpu" for a in arrays)
+
+
+class Torch(Adapter):
+    """Chooses between the blocked and the general Function."""
+
+    has_autograd = True
+
+    def __init__(self) -> None:
+        super().__init__(xp)
+        self.name = "torch"
+
+    def conversion(self, name: str) -> str:
+        return f"convert it first, such as by torch.as_tensor({name}, device=...)"
+
+    def accept(self, array: Any, like: Tensor, name: str) -> Tensor:
+        array = array if isinstance(array, Tensor) else super().accept(array, like, name)
+        if array.device != like.device:
+            raise ValueError(
+                f"{name} must be on the device of the predictions, {like.device}; got {array.device}: pass {name}.to({str(like.device)!r})"
+            )
+        return array
+
+    def device(self, array: Tensor) -> Any:
+        return array.device
+
+    def constant(self, values: Any, dtype: Any, like: Tensor) -> Tensor:
+        return torch.as_tensor(values, dtype=dtype, device=like.device)
+
+    def has_float64(self, array: Tensor) -> bool:
+        return array.device.type != "mps"
+
+    def reads_labels(self, array: Tensor) -> bool:
+        return is_plain((array,))
+
+    def forward(self, op: Any, arrays: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        arrays = tuple(arrays)
+        if not is_plain(arrays):
+            return (_General if torch.compiler.is_compiling() else _GeneralWithForwardMode).apply(op, *arrays)
+        if not torch.is_grad_enabled() or not any(a.requires_grad for a in arrays):
+            if torch._C._is_fwd_grad_enabled() and any(
+                a._fw_grad(0) is not None if hasattr(a, "_fw_grad") and a._fw_grad(0) is not a else False for a in arrays
+            ):
+                return _GeneralWithForwardMode.apply(op, *arrays)
+            return _sweep(op, arrays, 0)[0]
+        if any(a.requires_grad for a in arrays[op.predictions :]):
+            return _GeneralWithForwardMode.apply(op, *arrays)
+        return _Fast.apply(op, *arrays)
+
+    def linearize(self, op: Any, arrays: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Pull]:
+        if not is_plain(arrays) or (torch.is_grad_enabled() and any(a.requires_grad for a in arrays)):
+            return super().linearize(op, arrays)
+        outputs, slopes = _sweep(op, arrays, 1)
+
+        def pull(cotangents: Sequence[Any]) -> tuple[Tensor, ...]:
+            g = op.spread(xp, arrays[0], cotangents[0])
+            return tuple(s.mul_(g).to(x.dtype) for s, x in zip(slopes, arrays, strict=False))
+
+        return outputs, pull
+
+
+ADAPTER = Torch()

@@ -1,0 +1,1 @@
+"""What every loss shares. Nothing here knows an array library or a formula."""

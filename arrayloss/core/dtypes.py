@@ -1,0 +1,43 @@
+"""Dtypes by name.
+
+`isdtype` of the array API costs microseconds and refuses bfloat16 on NumPy and CuPy; one dictionary look-up does not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_KINDS: dict[Any, str] = {}
+
+
+def name(dtype: Any) -> str:
+    """`"float32"` for every library's float32."""
+    text = getattr(dtype, "name", None)
+    return text if isinstance(text, str) else str(dtype).rsplit(".", 1)[-1]
+
+
+def kind(dtype: Any) -> str:
+    """`"bool"`, `"integer"`, `"half"` (16 bits), `"float"` (32 bits and more) or `"other"`."""
+    key = type(dtype), dtype  # the type first: dtypes of two libraries are not to be compared
+    found = _KINDS.get(key)
+    if found is None:
+        text = name(dtype)
+        if text in ("bool", "bool_"):
+            found = "bool"
+        elif text.rstrip("0123456789") in ("int", "uint"):
+            found = "integer"
+        elif text in ("float16", "bfloat16"):
+            found = "half"
+        elif text in ("float32", "float64", "longdouble", "float96", "float128", "mpf"):
+            found = "float"
+        else:
+            found = "other"
+        _KINDS[key] = found
+    return found
+
+
+def integer_range(dtype: Any) -> tuple[int, int]:
+    """Smallest and largest value of an integer dtype."""
+    text = name(dtype)
+    bits = int(text.lstrip("uint"))
+    return (0, 2**bits - 1) if text.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)

@@ -1,0 +1,318 @@
+"""`Inputs`: the arguments of one call, checked and gathered.
+
+A public loss hands every array to its `Inputs` and gets a slot back; `call` then makes the operation. Checks look at
+shapes, dtypes and Python numbers only; no array is read here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
+from typing import Any
+
+from . import dtypes
+from .call import Call
+from .namespace import backend_of
+from .separable import Kernel, Labels, Separable, Slot
+
+Array = Any
+
+
+class Inputs:
+    """What goes into one call: predictions by name, all of one shape."""
+
+    def __init__(self, **predictions: Array) -> None:
+        (first, x), *others = predictions.items()
+        self.backend = backend_of(x, first)
+        self.xp = self.backend.xp
+        self.x = x
+        self.shape: tuple[int, ...] = tuple(x.shape)
+        self.ndim = len(self.shape)
+        self.classes: int | None = None
+        self.labels: Labels | None = None
+        kind = dtypes.kind(x.dtype)
+        if kind not in ("float", "half"):
+            raise TypeError(f"{first} must be floating point; got {dtypes.name(x.dtype)}")
+        self.half = kind == "half"
+        self.compute = self.xp.float32 if self.half else x.dtype
+        self.arrays = [x]
+        for name, other in others:
+            other = self.backend.accept(other, x, name)
+            if other.dtype != x.dtype:
+                raise TypeError(f"{name} must have the dtype of {first}, {dtypes.name(x.dtype)}; got {dtypes.name(other.dtype)}")
+            self._same_shape(other, name, first)
+            self.arrays.append(other)
+        self.predictions = len(self.arrays)
+        self.prediction = Slot(0)
+        self.first = first
+
+    # -- targets ----------------------------------------------------------------------------------------------------
+
+    def targets(self, targets: Array, ignore_index: Any = None) -> Slot:
+        """Targets of the predictions' shape, used as they are; integers and booleans are cast."""
+        t = self.backend.accept(targets, self.x, "targets")
+        self._same_shape(t, "targets", self.first)
+        if ignore_index is not None:
+            raise ValueError(f"ignore_index is for labels; got {ignore_index!r} with {dtypes.name(t.dtype)} targets: pass where=")
+        return self._add(self._cast(t, "targets"))
+
+    def binary_targets(self, targets: Array, ignore_index: Any) -> Slot:
+        """Targets of a sigmoid loss: floating point from 0 to 1, used as they are, or integers and booleans, which are checked."""
+        t = self.backend.accept(targets, self.x, "targets")
+        self._same_shape(t, "targets", self.first)
+        if dtypes.kind(t.dtype) not in ("bool", "integer"):
+            return self.targets(t, ignore_index)
+        slot = self._add(t)
+        self.labels = Labels(slot, 2, ignored_labels(ignore_index), binary=True)
+        return slot
+
+    def class_targets(self, targets: Array, axis: int | None, ignore_index: Any) -> tuple[Slot, bool]:
+        """Targets of a softmax loss: labels (True), or a distribution of the predictions' shape (False). Finds the class axis."""
+        t = self.backend.accept(targets, self.x, "targets")
+        shape = tuple(t.shape)
+        self.classes = axis = self._class_axis(shape, axis)
+        if self.shape[axis] == 0:
+            raise ValueError(f"{self.first} must have at least one class along axis {axis}; got shape {self.shape}")
+        kind = dtypes.kind(t.dtype)
+        if shape == self.shape:
+            return self.targets(t, ignore_index), False
+        if kind not in ("bool", "integer"):
+            raise TypeError(f"labels must be integers; got {dtypes.name(t.dtype)}: cast them, such as by targets.astype('int64')")
+        slot = self._add(t if len(shape) == self.ndim else self.xp.expand_dims(t, axis=axis))
+        self.labels = Labels(slot, self.shape[axis], ignored_labels(ignore_index))
+        return slot, True
+
+    def _class_axis(self, targets: tuple[int, ...], axis: int | None) -> int:
+        if self.ndim == 0:
+            raise ValueError(f"{self.first} must have a class axis; got a 0-d array")
+        fits = [a for a in range(self.ndim) if targets in (self._without(a), self._without(a, keep=True))]
+        last = self.ndim - 1
+        if axis is not None:
+            named = normal_axis("axis", axis, self.ndim)
+            if targets == self.shape or named in fits:
+                return named
+        elif targets == self.shape:
+            if self.ndim > 2:
+                raise ValueError(f"axis must be named for targets of the same shape as {self.first}, {self.shape}: pass axis=1 or axis=-1")
+            return last
+        elif last in fits:
+            if 1 in fits and last > 1 and len(targets) < self.ndim:
+                raise ValueError(f"axis must be named: labels {targets} fit {self.first} {self.shape} with axis=1 and with axis=-1")
+            return last
+        labels = self._without(last if axis is None else named)
+        text = f"targets must be labels of shape {labels} or a distribution of shape {self.shape}; got {targets}"
+        raise ValueError(text + (f": pass axis={fits[0]}" if fits else ""))
+
+    def _without(self, axis: int, keep: bool = False) -> tuple[int, ...]:
+        return self.shape[:axis] + ((1,) if keep else ()) + self.shape[axis + 1 :]
+
+    # -- parameters -------------------------------------------------------------------------------------------------
+
+    def per_class(
+        self, name: str, value: Any, axis: int | None = None, *, low: float = 0.0, high: float = float("inf"), scalar: bool = True
+    ) -> Any:
+        """One number for all classes, or one per class: a tuple, a list or a 1-D array along `axis`."""
+        if value is None:
+            return None
+        if is_number(value) or getattr(value, "ndim", None) == 0:
+            if not scalar:
+                raise TypeError(f"{name} must have one entry per class; got the single number {value!r}")
+            return number(name, value, low=0, high=high) if is_number(value) else self.parameter(name, value)
+        if axis is None:
+            axis = self.classes
+        axis = normal_axis("axis", -1 if axis is None else axis, self.ndim) if self.ndim else 0
+        size = self.shape[axis] if self.ndim else 0
+        if isinstance(value, tuple | list):
+            value = [number(name, v, low=0, high=high) for v in value]
+            given: tuple[int, ...] = (len(value),)
+        else:
+            value = self.backend.accept(value, self.x, name)
+            given = tuple(value.shape)
+        if given != (size,):
+            raise ValueError(f"{name} must have one entry for each of the {size} classes along axis {axis}; got shape {given}")
+        array = self.backend.constant(value, self.compute, self.x) if isinstance(value, list) else self._cast(value, name)
+        return self._add(self.xp.reshape(array, tuple(size if i == axis else 1 for i in range(self.ndim))))
+
+    def parameter(self, name: str, value: Any, *, low: float = -float("inf"), above: float = -float("inf")) -> Any:
+        """A number, checked, or a 0-d array, which may be traced and differentiated."""
+        if is_number(value):
+            if float(value) <= above:
+                raise ValueError(f"{name} must be above {above:g}; got {value}")
+            return number(name, value, low=low)
+        value = self.backend.accept(value, self.x, name)
+        if value.ndim:
+            raise ValueError(f"{name} must be a number or a 0-d array; got shape {tuple(value.shape)}")
+        return self._add(self.xp.reshape(self._cast(value, name), (1,) * self.ndim))
+
+    # -- the call -----------------------------------------------------------------------------------------------------
+
+    def call(
+        self,
+        kernel: Kernel,
+        *arguments: Any,
+        class_weights: Any = None,
+        mass: tuple[Callable[..., Array], Any] | None = None,
+        weights: Any = None,
+        where: Any = None,
+        reduction: str = "mean",
+        reduce_axes: int | Sequence[int] | None = None,
+        normalizer: Any = "weights",
+    ) -> Call:
+        """The call of a separable loss. `arguments` are those of the kernel behind its predictions.
+
+        `class_weights` weigh elements, `mass` is what an element counts where the kernel weighs its own sum over classes.
+        """
+        factors = tuple(f for f in (self._per_element("weights", weights), class_weights) if f is not None)
+        op = Separable(
+            kernel,
+            (*map(Slot, range(self.predictions)), *arguments),
+            self.predictions,
+            self.classes,
+            labels=self.labels,
+            weights=factors,
+            mass=mass,
+            where=self._where(where),
+            reduce=self._reduce(reduction, reduce_axes),
+            half=self.half,
+            wide=self.backend.has_float64(self.x),
+        )
+        normalizer = self._normalizer(normalizer, reduction)
+        return Call(self.backend, op, tuple(self.arrays), reduction, normalizer)
+
+    def _where(self, where: Any) -> Slot | None:
+        if where is None or where is True:
+            return None
+        if where is False:
+            where = self.backend.constant(False, self.xp.bool, self.x)
+        kind = dtypes.kind(getattr(where, "dtype", None))
+        if kind != "bool":
+            got = dtypes.name(where.dtype) if hasattr(where, "dtype") else type(where).__name__
+            raise TypeError(f"where must be boolean, True where an element counts; got {got}: pass mask != 0")
+        return self._per_element("where", where)
+
+    def _per_element(self, name: str, value: Any) -> Any:
+        if value is None:
+            return None
+        if is_number(value):
+            return number(name, value)
+        a = self.backend.accept(value, self.x, name)
+        shape = tuple(a.shape)
+        elements = self.shape if self.classes is None else self._without(self.classes)
+        wide = self.shape if self.classes is None else self._without(self.classes, keep=True)
+        if not shape:
+            a = self.xp.reshape(a, (1,) * self.ndim)
+        elif len(shape) == len(elements) and all(n in (1, m) for n, m in zip(shape, elements, strict=True)):
+            a = a if self.classes is None else self.xp.expand_dims(a, axis=self.classes)
+        elif not (len(shape) == len(wide) and all(n in (1, m) for n, m in zip(shape, wide, strict=True))):
+            text = f"{name} must have the shape of the unreduced loss, {elements}, each size equal or 1; got {shape}"
+            classes = self.shape[-1 if self.classes is None else self.classes] if self.ndim else None
+            raise ValueError(text + (" (for one weight per class pass class_weights)" if name == "weights" and shape == (classes,) else ""))
+        return self._add(a if name == "where" else self._cast(a, name))
+
+    def _reduce(self, reduction: str, axes: int | Sequence[int] | None) -> tuple[int, ...] | None:
+        if reduction not in ("mean", "sum", "none"):
+            raise ValueError(f"reduction must be 'mean', 'sum' or 'none'; got {reduction!r}")
+        if reduction == "none":
+            if axes is not None:
+                raise ValueError(f"reduce_axes must be None with reduction='none'; got {axes!r}")
+            return None
+        if axes is None:
+            return tuple(a for a in range(self.ndim) if a != self.classes)
+        named = tuple(normal_axis("reduce_axes", a, self.ndim) for a in ((axes,) if isinstance(axes, int) else axes))
+        if len(set(named)) != len(named):
+            raise ValueError(f"reduce_axes must name an axis once; got {axes!r}")
+        if self.classes in named:
+            raise ValueError(f"reduce_axes must not contain the class axis {self.classes}; got {axes!r}")
+        return tuple(sorted(named))
+
+    def _normalizer(self, normalizer: Any, reduction: str) -> Any:
+        if isinstance(normalizer, str):
+            if normalizer not in ("weights", "count"):
+                raise ValueError(f"normalizer must be 'weights', 'count', a number or a 0-d array; got {normalizer!r}")
+            if reduction == "none" and normalizer != "weights":
+                raise ValueError(f"normalizer must be left alone with reduction='none'; got {normalizer!r}")
+            return normalizer
+        if reduction == "none":
+            raise ValueError(f"normalizer must be left alone with reduction='none'; got {normalizer!r}")
+        if is_number(normalizer):
+            if number("normalizer", normalizer) == 0:
+                raise ValueError("normalizer must not be 0; got 0")
+            return float(normalizer)
+        normalizer = self.backend.accept(normalizer, self.x, "normalizer")
+        if normalizer.ndim:
+            raise ValueError(f"normalizer must be a number or a 0-d array; got shape {tuple(normalizer.shape)}")
+        return normalizer
+
+    # -- small things -------------------------------------------------------------------------------------------------
+
+    def _add(self, array: Array) -> Slot:
+        self.arrays.append(array)
+        return Slot(len(self.arrays) - 1)
+
+    def _cast(self, a: Array, name: str) -> Array:
+        if dtypes.kind(a.dtype) == "other":
+            raise TypeError(f"{name} must be real numbers; got {dtypes.name(a.dtype)}")
+        if a.dtype == self.compute or (self.half and a.dtype == self.x.dtype):
+            return a
+        return self.xp.astype(a, self.compute)
+
+    def _same_shape(self, a: Array, name: str, first: str) -> None:
+        shape = tuple(a.shape)
+        if shape == self.shape:
+            return
+        text = f"{name} must have the shape of {first}, {self.shape}; got {shape}"
+        if (*shape, 1) == self.shape:
+            text += f": pass {first}[..., 0]" if len(shape) > 1 else f": pass {first}[:, 0]"
+        elif (*self.shape, 1) == shape:
+            text += f": pass {name}[..., 0]" if self.ndim > 1 else f": pass {name}[:, 0]"
+        raise ValueError(text)
+
+
+def is_number(value: Any) -> bool:
+    """A Python number or a NumPy scalar, but no boolean."""
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, int | float) or (
+        type(value).__module__ == "numpy"
+        and getattr(value, "ndim", None) == 0
+        and hasattr(value, "__float__")
+        and not hasattr(value, "__setitem__")
+    )
+
+
+def number(name: str, value: Any, *, low: float = -float("inf"), high: float = float("inf")) -> float:
+    """A finite Python float between two bounds."""
+    if not is_number(value):
+        raise TypeError(f"{name} must be a number; got {type(value).__name__}")
+    result = float(value)
+    if not isfinite(result):
+        raise ValueError(f"{name} must be finite; got {result}")
+    if not low <= result <= high:
+        rule = f"at least {low:g}" if high == float("inf") else f"from {low:g} to {high:g}"
+        raise ValueError(f"{name} must be {rule}; got {value}")
+    return result
+
+
+def ignored_labels(ignore_index: Any) -> tuple[int, ...]:
+    """`ignore_index` as a tuple of Python integers."""
+    values = () if ignore_index is None else ignore_index if isinstance(ignore_index, tuple | list) else (ignore_index,)
+    for value in values:
+        if isinstance(value, bool) or not hasattr(value, "__index__") or getattr(value, "ndim", 0) != 0:
+            raise TypeError(f"ignore_index must be an integer or a tuple of integers; got {ignore_index!r}")
+    return tuple(int(v) for v in values)
+
+
+def normal_axis(name: str, axis: Any, ndim: int) -> int:
+    """An axis counted from the front."""
+    if isinstance(axis, bool) or not hasattr(axis, "__index__"):
+        raise TypeError(f"{name} must be an integer; got {axis!r}")
+    if not -ndim <= axis < ndim:
+        raise ValueError(f"{name} must be from {-ndim} to {ndim - 1} for an array of {ndim} dimensions; got {axis}")
+    return int(axis) % ndim
+
+
+def choice(name: str, value: Any, choices: Mapping[Any, Any]) -> Any:
+    """What `value` stands for."""
+    if not isinstance(value, str | bool) or value not in choices:
+        raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}; got {value!r}")
+    return choices[value]

@@ -1,0 +1,54 @@
+"""Which array library an array belongs to: one dictionary look-up after the first array of a type."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_BY_TYPE: dict[type, Any] = {}
+_LIBRARIES = {"numpy": "numpy", "torch": "torch", "jax": "jax", "jaxlib": "jax", "cupy": "cupy", "dask": "dask"}
+_CONVERSIONS = {
+    "list": "numpy.asarray(...)",
+    "tuple": "numpy.asarray(...)",
+    "int": "a 0-d array",
+    "float": "a 0-d array",
+    "MaskedArray": "its .data, with where=~mask",
+    "matrix": "numpy.asarray(...)",
+    "DataFrame": ".to_numpy()",
+    "Series": ".to_numpy()",
+}
+
+
+def backend_of(array: Any, name: str = "array") -> Any:
+    """The adapter for an array's library; `name` is how an error calls the array."""
+    found = _BY_TYPE.get(type(array))
+    if found is None:
+        found = _BY_TYPE[type(array)] = _discover(array, name)
+    return found
+
+
+def adapter(library: str) -> Any:
+    """The adapter of a library by name; it imports that library."""
+    return import_module(f"arrayloss.adapters.{library}").ADAPTER
+
+
+def _discover(array: Any, name: str) -> Any:
+    kind = type(array)
+    if kind.__name__ in ("MaskedArray", "matrix") or not hasattr(array, "dtype") or not hasattr(array, "ndim"):
+        raise refusal(array, name)
+    for base in kind.__mro__:
+        library = _LIBRARIES.get(base.__module__.partition(".")[0])
+        if library is not None:
+            return adapter(library)
+    if hasattr(array, "__array_namespace__"):
+        from arrayloss.adapters.base import Adapter
+
+        return Adapter(array.__array_namespace__())
+    raise refusal(array, name)
+
+
+def refusal(array: Any, name: str) -> TypeError:
+    """The error for something that is no array of a library we know."""
+    kind = type(array)
+    text = f"{name} must be an array (NumPy, PyTorch, JAX, CuPy, Dask or another of the array API); got {kind.__module__}.{kind.__name__}"
+    return TypeError(text + (f": pass {_CONVERSIONS[kind.__name__]}" if kind.__name__ in _CONVERSIONS else ""))

@@ -1,0 +1,94 @@
+"""`Parts`: the additive state of a loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Array = Any
+
+
+class Parts:
+    """The sums behind a loss, a fixed set of named arrays.
+
+    Parts of two batches, or of two processes, add; `loss.finish` of the result is the exact loss of the union. They are a
+    pytree in JAX and PyTorch, pickle, and differentiate. `stack()` is one 1-D array, for one all-reduce.
+
+    >>> import numpy as np
+    >>> from arrayloss import squared_error
+    >>> first = squared_error.parts(np.array([1.0, 2.0]), np.array([0.0, 0.0]))
+    >>> rest = squared_error.parts(np.array([4.0]), np.array([0.0]))
+    >>> print(first.total, first.count)
+    5.0 2
+    >>> float(squared_error.finish(first + rest))
+    7.0
+    """
+
+    __slots__ = ("_arrays", "_names")
+
+    def __init__(self, names: tuple[str, ...], arrays: tuple[Array, ...]) -> None:
+        object.__setattr__(self, "_names", tuple(names))
+        object.__setattr__(self, "_arrays", tuple(arrays))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self._names
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        return self._arrays
+
+    def __getattr__(self, name: str) -> Array:
+        if name.startswith("_") or name not in self._names:
+            raise AttributeError(f"these parts are {', '.join(self._names)}; there is no {name!r}")
+        return self._arrays[self._names.index(name)]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError("parts do not change; add them, or map their arrays")
+
+    def map(self, function: Any) -> Parts:
+        """The parts with `function` applied to every array, such as `detach` or an all-reduce."""
+        return Parts(self._names, tuple(function(a) for a in self._arrays))
+
+    def _together(self, other: Parts, function: Any) -> Parts:
+        if not isinstance(other, Parts):
+            return NotImplemented
+        if other._names != self._names:
+            raise ValueError(f"parts of different losses do not add: {', '.join(self._names)} and {', '.join(other._names)}")
+        return Parts(self._names, tuple(map(function, self._arrays, other._arrays)))
+
+    def __add__(self, other: Parts) -> Parts:
+        return self._together(other, lambda a, b: a + b)
+
+    def __sub__(self, other: Parts) -> Parts:
+        return self._together(other, lambda a, b: a - b)
+
+    def __radd__(self, other: Any) -> Parts:
+        return self if isinstance(other, int) and other == 0 else NotImplemented  # sum() starts with 0
+
+    def stack(self) -> Array:
+        """All of them as one 1-D floating-point array; `unstack` is the way back."""
+        from .namespace import backend_of
+
+        xp = backend_of(self._arrays[0]).xp
+        dtype = self._arrays[0].dtype
+        return xp.concat([xp.reshape(xp.astype(xp.asarray(a), dtype), (-1,)) for a in self._arrays])
+
+    def unstack(self, vector: Array) -> Parts:
+        """Parts with the shapes and dtypes of these and the numbers of `vector`."""
+        from .namespace import backend_of
+
+        xp = backend_of(vector).xp
+        out, start = [], 0
+        for a in self._arrays:
+            size = 1
+            for n in a.shape:
+                size *= n
+            out.append(xp.astype(xp.reshape(vector[start : start + size], a.shape), a.dtype))
+            start += size
+        return Parts(self._names, tuple(out))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Parts, (self._names, self._arrays)
+
+    def __repr__(self) -> str:
+        return "Parts(" + ", ".join(f"{n}={a!r}" for n, a in zip(self._names, self._arrays, strict=True)) + ")"

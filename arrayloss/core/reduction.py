@@ -1,0 +1,39 @@
+"""Every loss is a map, a sum and a finish. This page is the sum, and the finish of a mean.
+
+Sums of two batches, or of two processes, add; `finish` then gives the exact loss of the union.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import prod
+from typing import Any
+
+Array = Any
+
+
+def total(xp: Any, a: Array, shape: Sequence[int], axes: tuple[int, ...], dtype: Any) -> Array:
+    """The sum over `axes` (kept) of `a` broadcast to `shape`, without the broadcast copy."""
+    summed = xp.sum(a, axis=axes, keepdims=True, dtype=dtype) if axes else xp.astype(a, dtype or a.dtype, copy=False)
+    repeats = prod(shape[i] for i in axes if a.shape[i] == 1)
+    kept = tuple(1 if i in axes else n for i, n in enumerate(shape))
+    if repeats != 1:
+        summed = summed * repeats
+    return summed if summed.shape == kept else xp.broadcast_to(summed, kept)
+
+
+def mean(xp: Any, numerator: Array, denominator: Any) -> Iterator[Any]:
+    """numerator / denominator, then its derivative for the numerator; the mean over nothing is 0 and flat.
+
+    Both 0 is the only case that is replaced: a NaN stays one.
+    """
+    if isinstance(denominator, int | float):
+        denominator = denominator or 1
+        yield numerator / denominator
+        yield 1 / denominator
+    else:
+        denominator = xp.astype(denominator, numerator.dtype, copy=False)
+        empty = (denominator == 0) & (numerator == 0)
+        divisor = xp.where(empty, 1.0, denominator)
+        yield numerator / divisor
+        yield 1 / divisor

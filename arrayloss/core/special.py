@@ -1,0 +1,201 @@
+"""Stable special functions, written once in the array API.
+
+A namespace that derives from `Native` may offer its own version of any of them under the same name (a fused primitive,
+say); it is then preferred. The forms here are also safe to differentiate: no branch that `where` leaves out can put a NaN
+into a derivative, and the derivative at 0 is the true one (`abs` and `maximum` have a wrong one there, exactly where a
+zero-initialised model stands).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+from array_api_compat import device as array_device
+
+from . import dtypes
+
+Array = Any
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Native:
+    """Base of the namespaces that adapters hand to kernels where nothing traces: array API names, native primitives."""
+
+
+def _native_first(function: F) -> F:
+    name = function.__name__
+
+    @wraps(function)
+    def pick(xp: Any, *args: Any, **kwargs: Any) -> Any:
+        native = getattr(xp, name, None) if isinstance(xp, Native) else None
+        return function(xp, *args, **kwargs) if native is None else native(*args, **kwargs)
+
+    return pick  # type: ignore[return-value]  # the same signature, by construction
+
+
+@_native_first
+def mix(xp: Any, a: Array, b: Array, t: Array) -> Array:
+    """t*a + (1-t)*b: a choice where the targets t are boolean, exact at both ends where they are not."""
+    if is_hard(t):
+        return xp.where(t, a, b)
+    return t * a + (1 - t) * b
+
+
+@_native_first
+def power(xp: Any, base: Array, exponent: Any) -> Array:
+    """base ** exponent for base >= 0, with 0 ** 0 = 1 and a finite derivative at base 0.
+
+    Small whole exponents are multiplications: faster than `pow`, and rounded once or twice only.
+    """
+    if isinstance(exponent, int | float):
+        if exponent == int(exponent) and 0 <= exponent <= 8:
+            return _whole_power(xp, base, int(exponent))
+        if exponent >= 1:
+            return base**exponent
+    zero = base == 0
+    grown = xp.where(zero, xp.ones_like(base), base) ** exponent
+    at_zero = 0.0 if isinstance(exponent, int | float) else xp.where(exponent == 0, 1.0, 0.0) * xp.ones_like(base)
+    return xp.where(zero, at_zero, grown)
+
+
+def _whole_power(xp: Any, base: Array, exponent: int) -> Array:
+    if exponent == 0:
+        return xp.ones_like(base)
+    if exponent == 1:
+        return base
+    half = _whole_power(xp, base, exponent // 2)
+    return half * half * base if exponent % 2 else half * half
+
+
+def fold(xp: Any, x: Array) -> tuple[Array, Array]:
+    """x >= 0 and |x|; the derivative of |x| at 0 is 1, which agrees with the choice `x >= 0` everywhere below."""
+    positive = x >= 0
+    return positive, xp.where(positive, x, -x)
+
+
+@_native_first
+def sigmoid_pair(xp: Any, x: Array) -> tuple[Array, Array]:
+    """p = sigmoid(x) and q = 1 - p, both without cancellation."""
+    positive, size = fold(xp, x)
+    u = xp.exp(-size)
+    one = xp.ones_like(u)
+    return xp.where(positive, one, u) / (1 + u), xp.where(positive, u, one) / (1 + u)
+
+
+@_native_first
+def logistic_loss(xp: Any, x: Array, t: Array, pos_weight: Any) -> Array:
+    """pos_weight*t*softplus(-x) + (1-t)*softplus(x): a sum of terms that are never negative, so that none cancel.
+
+    softplus(x) = max(x, 0) + log1p(exp(-|x|)); the second summand is the same for x and -x.
+    """
+    positive, size = fold(xp, x)
+    near = xp.log1p(xp.exp(-size))
+    if is_hard(t):
+        loss = near + xp.where(positive != t, size, xp.zeros_like(size))
+        return loss if pos_weight is None else mix(xp, pos_weight * loss, loss, t)
+    wanted = t if pos_weight is None else pos_weight * t
+    far = xp.where(positive, 1 - t, wanted)
+    certain = far == 0  # 0 * inf is 0 here: the limit of an infinite logit on the right side
+    far_loss = xp.where(certain, xp.zeros_like(size), far * xp.where(certain, xp.zeros_like(size), size))
+    return (near if pos_weight is None else near * (wanted + (1 - t))) + far_loss
+
+
+@_native_first
+def xlogy(xp: Any, x: Array, y: Array) -> Array:
+    """x * log(y), and 0 where x is 0 whatever y is."""
+    zero = x == 0
+    return xp.where(zero, xp.zeros_like(y), x * xp.log(xp.where(zero, xp.ones_like(y), y)))
+
+
+@_native_first
+def xlog1py(xp: Any, x: Array, y: Array) -> Array:
+    """x * log(1 + y), and 0 where x is 0 whatever y is."""
+    zero = x == 0
+    return xp.where(zero, xp.zeros_like(y), x * xp.log1p(xp.where(zero, xp.zeros_like(y), y)))
+
+
+@_native_first
+def ratio(xp: Any, a: Array, b: Array, zero_over_zero: Any) -> Array:
+    """a / b, with a value for 0 / 0; a / 0 stays infinite."""
+    both = (a == 0) & (b == 0)
+    return xp.where(both, zero_over_zero, a / xp.where(both, 1.0, b))
+
+
+@_native_first
+def product(xp: Any, a: Array, b: Array) -> Array:
+    """a * b, and 0 where a is 0 even if b is infinite."""
+    zero = a == 0
+    return xp.where(zero, 0.0, a * xp.where(zero, 0.0, b))
+
+
+def is_hard(t: Array) -> bool:
+    """Whether targets are 0 or 1 by their type."""
+    return dtypes.kind(t.dtype) == "bool"
+
+
+def as_float(xp: Any, t: Array, like: Array) -> Array:
+    """Boolean targets as numbers."""
+    return xp.astype(t, like.dtype) if is_hard(t) else t
+
+
+@_native_first
+def as_index(xp: Any, a: Array) -> Array:
+    """Labels in the integer dtype that gathers take."""
+    return xp.astype(a, xp.int64, copy=False)
+
+
+@_native_first
+def positions(xp: Any, a: Array, axis: int) -> Array:
+    """0, 1, 2, ... along one axis of `a`, on its device, with size 1 along the others."""
+    shape = [1] * a.ndim
+    shape[axis] = a.shape[axis]
+    return xp.reshape(xp.arange(a.shape[axis], device=array_device(a)), tuple(shape))
+
+
+@_native_first
+def at_label(xp: Any, a: Array, labels: Array, axis: int) -> Array:
+    """The entry of every row that its label names, the axis kept with size 1. Labels are in range."""
+    if hasattr(xp, "take_along_axis"):
+        return xp.take_along_axis(a, labels, axis=axis)
+    here = positions(xp, a, axis) == labels
+    return xp.sum(xp.where(here, a, xp.zeros_like(a)), axis=axis, keepdims=True)
+
+
+@_native_first
+def with_label(xp: Any, a: Array, labels: Array, entries: Any, axis: int) -> Array:
+    """The rows `a`, with the entry that a row's label names replaced."""
+    return xp.where(positions(xp, a, axis) == labels, entries, a)
+
+
+@_native_first
+def softmax_rows(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Array, Array]:
+    """top, d, e, s: where a row has its maximum m, d = x - m, e = exp(d), and s = the sum of e beside the maximum.
+
+    softmax is e / (1 + s). The sum leaves the maximum out, so that a confident row keeps its digits: log-sum-exp is
+    m + log1p(s), and 1 - p at the maximum is s / (1 + s).
+    """
+    top = xp.expand_dims(xp.argmax(x, axis=axis), axis=axis)
+    m = at_label(xp, x, top, axis)
+    d = xp.where(x == float("inf"), xp.zeros_like(x), x - m)  # an infinite maximum is 0 below itself, not inf - inf
+    e = xp.exp(d)
+    s = xp.sum(with_label(xp, e, top, 0.0, axis), axis=axis, keepdims=True)
+    return top, d, e, s
+
+
+@_native_first
+def softmax_pair(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Array]:
+    """p = softmax(x), q = 1 - p and -log(p), all three without cancellation."""
+    top, d, e, s = softmax_rows(xp, x, axis)
+    p = e / (1 + s)
+    return p, with_label(xp, 1 - p, top, s / (1 + s), axis), xp.log1p(s) - d
+
+
+@_native_first
+def softmax_at_label(xp: Any, x: Array, labels: Array, axis: int) -> tuple[Array, Array, Array]:
+    """-log(p_y), then the row p = softmax(x), then q_y = 1 - p_y: what the loss of a label needs, without cancellation."""
+    top, d, e, s = softmax_rows(xp, x, axis)
+    p = e / (1 + s)
+    q = xp.where(top == labels, s / (1 + s), 1 - at_label(xp, p, labels, axis))
+    return xp.log1p(s) - at_label(xp, d, labels, axis), p, q
