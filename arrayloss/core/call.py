@@ -8,8 +8,9 @@ from math import prod
 from typing import Any
 
 from . import dtypes, reduction
+from .operation import Slot
 from .parts import Parts
-from .separable import Separable, Slot
+from .separable import Separable
 
 Array = Any
 

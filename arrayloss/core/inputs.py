@@ -13,7 +13,8 @@ from typing import Any
 from . import dtypes
 from .call import Call
 from .namespace import backend_of
-from .separable import Kernel, Labels, Separable, Slot
+from .operation import Kernel, Labels, Slot
+from .separable import Separable
 
 Array = Any
 

@@ -10,7 +10,7 @@ from arrayloss.core.call import Call
 from arrayloss.core.inputs import Inputs, choice, normal_axis, number
 from arrayloss.core.loss import loss
 from arrayloss.core.namespace import backend_of
-from arrayloss.core.separable import Kernel, Labels, Slot
+from arrayloss.core.operation import Kernel, Labels, Slot
 
 Array = Any
 
