@@ -1,8 +1,8 @@
 """What every loss means, in mpmath: one row a loss, independent of the library's own formulas.
 
 A row says where predictions and targets come from, which options are worth testing, and what the loss of one element (or of
-one row of classes) is, written so that it keeps its digits at any magnitude. Derivatives are taken numerically from it at
-high precision. Everything that is tested or checked for all losses finds them here.
+one row of classes) is, written so that it keeps its digits at any magnitude. Derivatives follow from it by the rules of
+differentiation, at the same precision. Everything that is tested or checked for all losses finds them here.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 
 import mpmath
 from mpmath import mpf
+
+from .jets import Jet, Row, log, log1p, sigmoid, softplus
 
 DIGITS = 60
 Number = Any
@@ -52,21 +54,13 @@ def oracle(name: str, predictions: Sequence[str], targets: Sequence[str], *optio
     return enter
 
 
-def softplus(x: Number) -> Number:
-    return mpmath.log1p(mpmath.exp(x)) if x < 0 else x + mpmath.log1p(mpmath.exp(-x))
-
-
-def sigmoid(x: Number) -> Number:
-    return 1 / (1 + mpmath.exp(-x))
-
-
 def times(a: Number, function: Callable[..., Number], *arguments: Any) -> Number:
     """a * function(*arguments), and 0 where a is 0 whatever the function is."""
     return mpf(0) if a == 0 else a * function(*arguments)
 
 
 def binary_log_loss(p: Number, t: Number) -> Number:
-    return -times(t, mpmath.log, p) - times(1 - t, mpmath.log1p, -p)
+    return -times(t, log, p) - times(1 - t, log1p, -p)
 
 
 @oracle(
@@ -112,18 +106,6 @@ def row_terms(t: int | Sequence[Number], classes: int) -> list[Number]:
     return [mpf(c == t) for c in range(classes)] if isinstance(t, int) else list(t)
 
 
-def log_loss_of_class(x: Sequence[Number], c: int) -> Number:
-    """-log softmax(x)[c], with its digits."""
-    others = sum((mpmath.exp(v - x[c]) for i, v in enumerate(x) if i != c), mpf(0))
-    return mpmath.log1p(others)
-
-
-def miss_of_class(x: Sequence[Number], c: int) -> Number:
-    """1 - softmax(x)[c], with its digits."""
-    others = sum((mpmath.exp(v - x[c]) for i, v in enumerate(x) if i != c), mpf(0))
-    return others / (1 + others) if mpmath.isfinite(others) else mpf(1)
-
-
 @oracle(
     "softmax_cross_entropy",
     ["logits"],
@@ -134,9 +116,9 @@ def miss_of_class(x: Sequence[Number], c: int) -> Number:
     {"class_weights": (1.0, 3.0, 0.5), "label_smoothing": 0.125},
 )
 def softmax_cross_entropy(x: Sequence[Number], t: Any, class_weights: Any = None, label_smoothing: float = 0.0) -> Number:
-    e, n = mpf(label_smoothing), len(x)
+    e, n, row = mpf(label_smoothing), len(x), Row(x)
     terms = [((1 - e) * w + e / n) * (1 if class_weights is None else class_weights[c]) for c, w in enumerate(row_terms(t, n))]
-    return sum((times(w, log_loss_of_class, x, c) for c, w in enumerate(terms)), mpf(0))
+    return sum((times(w, row.log_loss, c) for c, w in enumerate(terms)), mpf(0))
 
 
 def negative_log(x: Sequence[Number], t: Any, log: Callable[[Number], Number], class_weights: Any, label_smoothing: float) -> Number:
@@ -153,7 +135,7 @@ def negative_log(x: Sequence[Number], t: Any, log: Callable[[Number], Number], c
     {"class_weights": (1.0, 3.0, 0.5), "label_smoothing": 0.125},
 )
 def nll_loss(x: Sequence[Number], t: Any, class_weights: Any = None, label_smoothing: float = 0.0) -> Number:
-    return negative_log(x, t, mpf, class_weights, label_smoothing)
+    return negative_log(x, t, lambda v: v, class_weights, label_smoothing)
 
 
 @oracle(
@@ -164,7 +146,7 @@ def nll_loss(x: Sequence[Number], t: Any, class_weights: Any = None, label_smoot
     {"given": "probs", "class_weights": (1.0, 3.0, 0.5), "label_smoothing": 0.125},
 )
 def nll_loss_of_probs(p: Sequence[Number], t: Any, given: str, class_weights: Any = None, label_smoothing: float = 0.0) -> Number:
-    return negative_log(p, t, mpmath.log, class_weights, label_smoothing)
+    return negative_log(p, t, log, class_weights, label_smoothing)
 
 
 @oracle(
@@ -176,8 +158,10 @@ def nll_loss_of_probs(p: Sequence[Number], t: Any, given: str, class_weights: An
     {"gamma": 1.5, "alpha": (0.25, 2.0, 1.0)},
 )
 def softmax_focal_loss(x: Sequence[Number], t: Any, gamma: float = 2.0, alpha: Any = None) -> Number:
+    row = Row(x)
+
     def term(c: int) -> Number:
-        return (1 if alpha is None else alpha[c]) * miss_of_class(x, c) ** mpf(gamma) * log_loss_of_class(x, c)
+        return (1 if alpha is None else alpha[c]) * row.miss(c) ** mpf(gamma) * row.log_loss(c)
 
     return sum((times(w, term, c) for c, w in enumerate(row_terms(t, len(x)))), mpf(0))
 
@@ -191,7 +175,7 @@ def softmax_focal_loss(x: Sequence[Number], t: Any, gamma: float = 2.0, alpha: A
 )
 def softmax_focal_loss_of_probs(p: Sequence[Number], t: Any, given: str, gamma: float = 2.0, alpha: Any = None) -> Number:
     def term(c: int) -> Number:
-        return -(1 if alpha is None else alpha[c]) * (1 - p[c]) ** mpf(gamma) * mpmath.log(p[c])
+        return -(1 if alpha is None else alpha[c]) * (1 - p[c]) ** mpf(gamma) * log(p[c])
 
     return sum((times(w, term, c) for c, w in enumerate(row_terms(t, len(p)))), mpf(0))
 
@@ -209,21 +193,22 @@ def huber_loss(x: Number, t: Number, delta: float = 1.0) -> Number:
 
 @oracle("gaussian_nll_loss", ["real", "positive"], ["real"], {}, {"full": True})
 def gaussian_nll_loss(x: Number, v: Number, t: Number, full: bool = False) -> Number:
-    return (mpmath.log(v) + (x - t) ** 2 / v + (mpmath.log(2 * mpmath.pi) if full else 0)) / 2
+    return (log(v) + (x - t) ** 2 / v + (mpmath.log(2 * mpmath.pi) if full else 0)) / 2
+
+
+def jet(oracle: Oracle, predictions: Sequence[Any], target: Any, options: Mapping[str, Any], which: Any) -> Jet:
+    """The loss of one element or row with its first two derivatives: `which` is the prediction, or (prediction, class) for rows."""
+    with mpmath.workdps(DIGITS):
+        moved = list(predictions)
+        if isinstance(which, tuple):
+            index, position = which
+            moved[index] = [Jet.variable(v) if c == position else v for c, v in enumerate(moved[index])]
+        else:
+            moved[which] = Jet.variable(moved[which])
+        result = oracle.value(*moved, target, **options)
+        return result if isinstance(result, Jet) else Jet((result, mpf(0), mpf(0)))
 
 
 def derivative(oracle: Oracle, predictions: Sequence[Any], target: Any, options: Mapping[str, Any], which: Any, order: int) -> Number:
-    """A derivative of the loss of one element or row: `which` is the prediction, or (prediction, class) for rows."""
-    index, position = which if isinstance(which, tuple) else (which, None)
-
-    def moved(value: Number) -> Number:
-        changed = list(predictions)
-        if position is None:
-            changed[index] = value
-        else:
-            changed[index] = [value if c == position else v for c, v in enumerate(changed[index])]
-        return oracle.value(*changed, target, **options)
-
-    at = predictions[index] if position is None else predictions[index][position]
-    with mpmath.workdps(DIGITS):
-        return mpmath.diff(moved, at, order)
+    """A derivative of the loss of one element or row."""
+    return jet(oracle, predictions, target, options, which).orders[order]

@@ -1,0 +1,192 @@
+"""Second derivatives of the mpmath definitions, exact: numbers that carry their first and second derivative along.
+
+A difference quotient would need a step that suits every magnitude from 1e-30 to 1e4; the rules of differentiation need none.
+Beside every derivative a jet keeps the sum of the absolute values of its terms: near a real zero of a derivative, where its
+terms cancel in exact arithmetic too, no formula in floating point can do better than a few roundings of those terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import mpmath
+from mpmath import mpf
+
+Number = Any
+
+
+class Jet:
+    """A value with its first and second derivative, and the sums of their absolute terms."""
+
+    __slots__ = ("given", "orders", "terms")
+
+    def __init__(self, orders: Sequence[Number], terms: Sequence[Number] | None = None, *, given: bool = False) -> None:
+        self.orders = tuple(orders)
+        self.terms = tuple(map(abs, self.orders)) if terms is None else tuple(terms)
+        self.given = given  # an argument, or its difference from a number, which floating point rounds once
+
+    @classmethod
+    def variable(cls, value: Number) -> Jet:
+        return cls((mpf(value), mpf(1), mpf(0)), given=True)
+
+    def through(self, f: Number, f1: Number, f2: Number, terms2: Number = None) -> Jet:
+        """A function of this jet, from its value and derivatives (`terms2`: the absolute terms of the second): the chain rule."""
+        (_, d, h), (_, md, mh) = self.orders, self.terms
+        bend = abs(f2) if terms2 is None else terms2
+        orders = f, _times(f1, d), _times(f2, d * d) + _times(f1, h)
+        return Jet(orders, (abs(f), abs(_times(f1, md)), abs(_times(bend, md * md)) + abs(_times(f1, mh))))
+
+    def __add__(self, other: Any) -> Jet:
+        if not isinstance(other, Jet):
+            value = self.orders[0] + other
+            first = abs(value) if self.given else self.terms[0] + abs(other)
+            return Jet((value, *self.orders[1:]), (first, *self.terms[1:]), given=self.given)
+        return Jet(
+            [a + b for a, b in zip(self.orders, other.orders, strict=True)], [a + b for a, b in zip(self.terms, other.terms, strict=True)]
+        )
+
+    __radd__ = __add__
+
+    def __neg__(self) -> Jet:
+        return Jet([-a for a in self.orders], self.terms, given=self.given)
+
+    def __sub__(self, other: Any) -> Jet:
+        return self + -other
+
+    def __rsub__(self, other: Any) -> Jet:
+        return -self + other
+
+    def __mul__(self, other: Any) -> Jet:
+        if not isinstance(other, Jet):
+            return Jet([_times(a, other) for a in self.orders], [abs(_times(a, other)) for a in self.terms])
+        return Jet(_leibniz(self.orders, other.orders), _leibniz(self.terms, other.terms))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> Jet:
+        return self * (other**-1 if isinstance(other, Jet) else 1 / mpf(other))
+
+    def __rtruediv__(self, other: Any) -> Jet:
+        return self**-1 * other
+
+    def __pow__(self, n: Any) -> Jet:
+        v, n = self.orders[0], mpf(n)
+        return self.through(_power(v, n), _times(n, _power, v, n - 1), _times(n * (n - 1), _power, v, n - 2))
+
+    def __abs__(self) -> Jet:
+        return -self if self.orders[0] < 0 else self
+
+    def __lt__(self, other: Any) -> bool:
+        return self.orders[0] < other
+
+    def __le__(self, other: Any) -> bool:
+        return self.orders[0] <= other
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self.orders[0] == other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _times(a: Number, b: Any, *arguments: Any) -> Number:
+    """a * b, or a * b(*arguments); 0 where a is 0 whatever b is."""
+    if a == 0:
+        return mpf(0)
+    return a * (b(*arguments) if callable(b) else b)
+
+
+def _power(base: Number, exponent: Number) -> Number:
+    return mpf("inf") if base == 0 and exponent < 0 else base**exponent
+
+
+def _leibniz(a: Sequence[Number], b: Sequence[Number]) -> tuple[Number, Number, Number]:
+    return _times(a[0], b[0]), _times(a[1], b[0]) + _times(b[1], a[0]), _times(a[2], b[0]) + 2 * _times(a[1], b[1]) + _times(b[2], a[0])
+
+
+def exp(x: Number) -> Number:
+    """The exponential of a number or jet."""
+    if not isinstance(x, Jet):
+        return mpmath.exp(x)
+    e = mpmath.exp(x.orders[0])
+    return x.through(e, e, e)
+
+
+def log(x: Number) -> Number:
+    """The logarithm of a number or jet."""
+    if not isinstance(x, Jet):
+        return mpmath.log(x)
+    v = x.orders[0]
+    inverse = _power(v, mpf(-1))
+    return x.through(mpmath.log(v), inverse, -(inverse**2))
+
+
+def log1p(x: Number) -> Number:
+    """log(1 + x) of a number or jet."""
+    if not isinstance(x, Jet):
+        return mpmath.log1p(x)
+    v = x.orders[0]
+    inverse = _power(1 + v, mpf(-1))
+    return x.through(mpmath.log1p(v), inverse, -(inverse**2))
+
+
+def sigmoid(x: Number) -> Number:
+    """1 / (1 + exp(-x)) of a number or jet."""
+    v = x.orders[0] if isinstance(x, Jet) else x
+    p, q = 1 / (1 + mpmath.exp(-v)), 1 / (1 + mpmath.exp(v))
+    return x.through(p, p * q, p * q * (q - p), p * q) if isinstance(x, Jet) else p
+
+
+def softplus(x: Number) -> Number:
+    """log(1 + exp(x)) of a number or jet, with all its digits on both sides."""
+    v = x.orders[0] if isinstance(x, Jet) else x
+    value = mpmath.log1p(mpmath.exp(v)) if v < 0 else v + mpmath.log1p(mpmath.exp(-v))
+    if not isinstance(x, Jet):
+        return value
+    p, q = sigmoid(v), sigmoid(-v)
+    return x.through(value, p, p * q)
+
+
+def log_cosh(x: Number) -> Number:
+    """log(cosh(x)) of a number or jet."""
+    v = x.orders[0] if isinstance(x, Jet) else x
+    value = mpmath.log1p(2 * mpmath.sinh(v / 2) ** 2)
+    return x.through(value, mpmath.tanh(v), mpmath.sech(v) ** 2) if isinstance(x, Jet) else value
+
+
+class Row:
+    """Softmax of a row of logits of which at most one is a jet: p, 1 - p and -log(p) of every class, with all digits."""
+
+    def __init__(self, x: Sequence[Number]) -> None:
+        self.jet, self.moving = next(((v, i) for i, v in enumerate(x) if isinstance(v, Jet)), (None, -1))
+        values = [v.orders[0] if isinstance(v, Jet) else v for v in x]
+        top = max(range(len(values)), key=lambda i: values[i])
+        e = [mpf(1) if i == top else mpmath.exp(v - values[top]) for i, v in enumerate(values)]
+        beside = sum((v for i, v in enumerate(e) if i != top), mpf(0))
+        whole = 1 + beside
+        self.p = [v / whole for v in e]
+        self.q = [(beside if i == top else whole - v) / whole for i, v in enumerate(e)]
+        self.loss = [mpmath.log1p(beside) - (0 if i == top else v - values[top]) for i, v in enumerate(values)]
+
+    def log_loss(self, c: int) -> Number:
+        """-log(p_c)."""
+        if self.jet is None:
+            return self.loss[c]
+        p, q = self.p[self.moving], self.q[self.moving]
+        return self.jet.through(self.loss[c], -q if c == self.moving else p, p * q)
+
+    def miss(self, c: int) -> Number:
+        """1 - p_c."""
+        if self.jet is None:
+            return self.q[c]
+        hit = self.hit(c)
+        return Jet((self.q[c], -hit.orders[1], -hit.orders[2]), (self.q[c], *hit.terms[1:]))
+
+    def hit(self, c: int) -> Number:
+        """p_c."""
+        if self.jet is None:
+            return self.p[c]
+        p, q = self.p[self.moving], self.q[self.moving]
+        if c == self.moving:
+            return self.jet.through(p, p * q, p * q * (q - p), p * q)
+        return self.jet.through(self.p[c], -self.p[c] * p, self.p[c] * p * (p - q), self.p[c] * p)
