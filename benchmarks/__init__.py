@@ -1,0 +1,1 @@
+"""Losses side by side with their peers: `python -m benchmarks`."""
