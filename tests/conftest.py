@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module, util
 from typing import Any
@@ -100,10 +101,16 @@ def missing(library: str) -> str | None:
 
 
 @pytest.fixture(params=BACKENDS, ids=str)
-def xp(request: pytest.FixtureRequest) -> Backend:
+def xp(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Every backend in turn."""
     backend: Backend = request.param
     reason = missing(backend.library)
     if reason is not None:
         pytest.skip(reason)
-    return backend
+    if backend.library != "jax":
+        yield backend
+        return
+    import jax
+
+    with jax.enable_x64(True):  # JAX has no float64 otherwise
+        yield backend

@@ -56,9 +56,10 @@ class NumPy(Adapter):
 
         def pull(cotangents: Sequence[Any]) -> tuple[Array, ...]:
             g = op.spread(xp, arrays[0], cotangents[0])
+            places = [np.asarray(s) for s in slopes]  # of a 0-d prediction the slope is a scalar
             with np.errstate(all="ignore"):
                 return tuple(
-                    np.multiply(s, g, out=s, casting="unsafe").astype(x.dtype, copy=False) for s, x in zip(slopes, arrays, strict=False)
+                    np.multiply(s, g, out=s, casting="unsafe").astype(x.dtype, copy=False) for s, x in zip(places, arrays, strict=False)
                 )
 
         return outputs, pull
