@@ -7,12 +7,14 @@ the backward pass: for double backward, forward mode, `torch.func`, compilers, s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import compress
 from typing import Any
 
 import array_api_compat.torch as xp
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from arrayloss.core import special
 
@@ -63,21 +65,24 @@ class _Eager(special.Native):
 _EAGER = _Eager()
 
 
-def _vjp_of_others(op: Any, arrays: Sequence[Tensor], live: Sequence[int], cotangents: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Gradients of targets, weights and parameters: autodiff of the value."""
-    value, primals = _of_others(op, arrays, live)
-    outputs, pullback = torch.func.vjp(value, *primals)
-    return pullback(tuple(c for c in cotangents if c is not None)[: len(outputs)])
+def _vjp_of_others(op: Any, arrays: Sequence[Tensor], live: Sequence[int]) -> tuple[list[Tensor], Any]:
+    """Targets, weights and parameters learn by autodiff of the value: the outputs that are no counts, and their pullback."""
 
-
-def _of_others(op: Any, arrays: Sequence[Tensor], live: Sequence[int]) -> tuple[Any, tuple[Tensor, ...]]:
-    def value(*others: Tensor) -> tuple[Tensor, ...]:
+    def value(*others: Tensor) -> list[Tensor]:
         everything = list(arrays)
         for i, a in zip(live, others, strict=True):
             everything[i] = a
-        return tuple(o for o in op.forward(xp, everything) if o.is_floating_point())
+        return [o for o in op.forward(xp, everything) if o.is_floating_point()]
 
-    return value, tuple(arrays[i] for i in live)
+    return torch.func.vjp(value, *(arrays[i] for i in live))
+
+
+def _jvp_of_others(op: Any, arrays: Sequence[Tensor], live: Sequence[int], tangents: Sequence[Tensor]) -> list[Tensor]:
+    """The transpose of the pullback: forward mode inside forward mode does not exist in PyTorch."""
+    outputs, pullback = _vjp_of_others(op, arrays, live)
+    _, push = torch.func.vjp(pullback, [torch.zeros_like(o) for o in outputs])
+    (moved,) = push(tuple(tangents))
+    return moved
 
 
 class _General(torch.autograd.Function):
@@ -93,19 +98,22 @@ class _General(torch.autograd.Function):
         ctx.op = op
         ctx.save_for_backward(*arrays)
         ctx.save_for_forward(*arrays)
+        ctx.set_materialize_grads(False)  # what does not move is not differentiated
+        ctx.floating = [o.is_floating_point() for o in output]
         ctx.mark_non_differentiable(*(o for o in output if not o.is_floating_point()))
 
     @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, *cotangents: Any) -> tuple[Any, ...]:
         arrays, op = ctx.saved_tensors, ctx.op
         gradients: list[Any] = [None] * len(arrays)
         needs = ctx.needs_input_grad[1:]
         if any(needs[: op.predictions]):
-            _, residual = op.linearize(xp, arrays)
-            gradients[: op.predictions] = op.pull(xp, arrays, residual, cotangents)
+            outputs, residual = op.linearize(xp, arrays)
+            gradients[: op.predictions] = op.pull(xp, arrays, residual, _dense(cotangents, outputs))
         live = [i for i in range(op.predictions, len(arrays)) if needs[i]]
         if live:
-            for i, g in zip(live, _vjp_of_others(op, arrays, live, cotangents), strict=True):
+            outputs, pullback = _vjp_of_others(op, arrays, live)
+            for i, g in zip(live, pullback(_dense(compress(cotangents, ctx.floating), outputs)), strict=True):
                 gradients[i] = g
         return (None, *gradients)
 
@@ -115,20 +123,31 @@ class _GeneralWithForwardMode(_General):
 
     @staticmethod
     def jvp(ctx: Any, _: None, *tangents: Any) -> tuple[Any, ...]:
-        arrays, op = ctx.saved_tensors, ctx.op
-        outputs, residual = op.linearize(xp, arrays)
-        moved: list[Any] = [torch.zeros_like(o) if o.is_floating_point() else None for o in outputs]
-        if any(t is not None for t in tangents[: op.predictions]):
-            for i, m in enumerate(op.push(xp, arrays, residual, tangents[: op.predictions])):
-                moved[i] = moved[i] + m
-        live = [i for i in range(op.predictions, len(arrays)) if tangents[i] is not None]
-        if live:
-            value, primals = _of_others(op, arrays, live)
-            _, more = torch.func.jvp(value, primals, tuple(tangents[i] for i in live))
-            floating = [i for i, o in enumerate(outputs) if o.is_floating_point()]
-            for i, m in zip(floating, more, strict=True):
-                moved[i] = moved[i] + m
-        return tuple(moved)
+        if not torch._C._are_functorch_transforms_active():
+            return _push(ctx.op, ctx.saved_tensors, tangents)
+        # PyTorch runs a `jvp` with forward mode off, at every level: a transform around this one would see a constant.
+        with forward_ad._set_fwd_grad_enabled(True):
+            arrays = [forward_ad.unpack_dual(a).primal for a in ctx.saved_tensors]
+            return _push(ctx.op, arrays, [None if t is None else forward_ad.unpack_dual(t).primal for t in tangents])
+
+
+def _dense(cotangents: Iterable[Any], outputs: Iterable[Tensor]) -> list[Tensor]:
+    return [torch.zeros_like(o) if c is None else c for c, o in zip(cotangents, outputs, strict=True)]
+
+
+def _push(op: Any, arrays: Sequence[Tensor], tangents: Sequence[Any]) -> tuple[Any, ...]:
+    """Tangents of the outputs; those of counts are None."""
+    outputs, residual = op.linearize(xp, arrays)
+    moved: list[Any] = [torch.zeros_like(o) if o.is_floating_point() else None for o in outputs]
+    if any(t is not None for t in tangents[: op.predictions]):
+        for i, m in enumerate(op.push(xp, arrays, residual, tangents[: op.predictions])):
+            moved[i] = moved[i] + m
+    live = [i for i in range(op.predictions, len(arrays)) if tangents[i] is not None]
+    if live:
+        floating = [i for i, m in enumerate(moved) if m is not None]
+        for i, m in zip(floating, _jvp_of_others(op, arrays, live, [tangents[i] for i in live]), strict=True):
+            moved[i] = moved[i] + m
+    return tuple(moved)
 
 
 class _Fast(torch.autograd.Function):
@@ -151,11 +170,16 @@ class _Fast(torch.autograd.Function):
             _, slopes = op.linearize(xp, arrays)
             return (None, *op.pull(xp, arrays, slopes, cotangents), *nothing)
         slopes = ctx.slopes
-        if torch._C._autograd._get_current_graph_task_keep_graph() or torch._C._functorch.is_batchedtensor(g):
+        if torch._C._autograd._get_current_graph_task_keep_graph() or _is_batched(g):
             return (None, *op.pull(xp, arrays, slopes, cotangents), *nothing)
         ctx.slopes = None
         g = op.spread(xp, arrays[0], g)
         return (None, *(s.mul_(g).to(x.dtype) for s, x in zip(slopes, arrays, strict=False)), *nothing)
+
+
+def _is_batched(a: Tensor) -> bool:
+    """Whether a tensor is one of many, of `torch.func.vmap` or of the older `is_grads_batched`."""
+    return torch._C._functorch.is_batchedtensor(a) or torch._C._functorch.is_legacy_batchedtensor(a)
 
 
 def _sweep(op: Any, arrays: Sequence[Tensor], order: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -164,10 +188,11 @@ def _sweep(op: Any, arrays: Sequence[Tensor], order: int) -> tuple[tuple[Tensor,
 
 
 def is_plain(arrays: Sequence[Any]) -> bool:
-    """Whether nothing watches these tensors but autograd itself, and they are on the CPU."""
+    """Whether nothing watches these tensors but reverse-mode autograd, and they are on the CPU."""
     return not (
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0  # tensors may be dual, with gradients disabled too
         or torch.jit.is_tracing()
         or torch._C._len_torch_dispatch_stack()
     ) and all((type(a) is Tensor or type(a) is torch.nn.Parameter) and a.device.type == "cpu" for a in arrays)
@@ -210,10 +235,6 @@ class Torch(Adapter):
         if not is_plain(arrays):
             return (_General if torch.compiler.is_compiling() else _GeneralWithForwardMode).apply(op, *arrays)
         if not torch.is_grad_enabled() or not any(a.requires_grad for a in arrays):
-            if torch._C._is_fwd_grad_enabled() and any(
-                a._fw_grad(0) is not None if hasattr(a, "_fw_grad") and a._fw_grad(0) is not a else False for a in arrays
-            ):
-                return _GeneralWithForwardMode.apply(op, *arrays)
             return _sweep(op, arrays, 0)[0]
         if any(a.requires_grad for a in arrays[op.predictions :]):
             return _GeneralWithForwardMode.apply(op, *arrays)
