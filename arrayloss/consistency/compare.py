@@ -1,0 +1,320 @@
+"""`check`: run a subject on every library, judge every number, and say who disagrees with whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from .libraries import DTYPES, LIBRARIES, Library, named
+from .oracles import ORACLES, Oracle
+from .problems import Problem, problem
+from .reference import Definition, Float64, Reference
+from .report import Report, Row, Worst
+from .subject import Subject, named_loss
+from .ulp import Exact, Judgement, judge
+
+QUANTITIES = ("value", "grad", "hess")
+MODES = ("eager", "compiled")
+
+
+def check(
+    subject: Any,
+    *,
+    backends: Sequence[str] | None = None,
+    modes: Sequence[str] = MODES,
+    dtypes: Sequence[str] = ("float32",),
+    quantities: Sequence[str] = QUANTITIES,
+    reference: Any = "mpmath",
+    points: str = "edges+grid+random",
+    every: int = 1,
+    rng: int = 0,
+    max_ulp: float = 8,
+    signature: str | None = None,
+    reduction: str | None = None,
+    domain: str | None = None,
+    targets: str | Sequence[str] | None = None,
+    target_dtype: str | None = None,
+    classes: int = 3,
+    progress: Callable[[str], Any] | None = None,
+    **options: Any,
+) -> Report:
+    """Whether a loss gives the same numbers on every library, and the right ones.
+
+    Parameters
+    ----------
+    subject : name of one of our losses, a function, or a mapping such as {"torch": f, "jax": g}
+        Each function takes arrays of its library. One function alone is called with the arrays of every library.
+    backends : names of libraries
+        Those to run on; by default all that the subject has a function for. One that is not installed is a row of the report.
+    modes : "eager" and "compiled"
+        The second is `torch.compile` and `jax.jit`; libraries without a compiler have no such rows.
+    dtypes : names of dtypes
+    quantities : "value", "grad" and "hess"
+        Gradients and Hessian diagonals of the sum of what the function returns, by autograd where the library has it.
+    reference : "mpmath", the name of one of our losses, a function in mpmath, "float64:torch", or another subject
+        "mpmath" is the definition of the subject, which must then be one of our losses. A function in mpmath gets the predictions
+        and the target of one element, or of one row as lists, and the options. "float64:<library>" is the subject itself
+        in float64; another subject is run in float64 too.
+    points : names joined by "+": "edges", "grid", "random", or "digits"
+    every : int
+        Every how-many-th of the points is taken.
+    rng : seed of the random points
+    max_ulp : number
+        What a result may be off, in units in the last place; more only where the last place of the inputs moves it by more.
+    signature : str
+        The order of the arguments of functions of your own: "input,target", "y_true,y_pred" and so on. Never guessed.
+    reduction : "mean", "sum" or "none"
+        What functions of your own return. Never guessed.
+    domain, targets : str
+        What goes in: "real", "unit", "positive", or with classes along the last axis "logits", "log_probs", "probs" (several
+        predictions joined by ","); targets "binary", "unit", "real", "labels" or "distribution". Those of the reference where that
+        is one of our losses.
+    target_dtype : str
+        The dtype of the targets that functions of your own get, or "float" for that of the predictions; by default labels are
+        int64 and everything else has the dtype of the predictions.
+    classes : int
+        How many classes rows have.
+    progress : callable
+        Called with a line before every step.
+    options
+        Options of our loss, or of the reference; functions of your own have theirs bound already.
+
+    Examples
+    --------
+    >>> from arrayloss.consistency import check
+    >>> report = check("sigmoid_cross_entropy", backends=["numpy"], quantities=["value", "grad"])
+    >>> report.passed
+    True
+    """
+    for name, given, known in (("modes", modes, MODES), ("dtypes", dtypes, DTYPES), ("quantities", quantities, QUANTITIES)):
+        for value in given:
+            if value not in known:
+                raise ValueError(f"{name} must be some of {', '.join(known)}; got {value!r}")
+    made = Subject.of(subject, signature=signature, reduction=reduction, target_dtype=target_dtype, options=options)
+    wanted = [named(b) for b in backends] if backends is not None else made.runs_on()
+    for library in wanted:
+        if made.loss is None and library.name not in made.functions:
+            raise ValueError(f"the subject has no function for {library.name}; it has {', '.join(made.functions)}")
+    cases = list(_cases(made, reference, domain, targets, options))
+    report = Report(made.label, max_ulp)
+    run = _Run(made, wanted, tuple(modes), tuple(quantities), max_ulp, report, progress or (lambda line: None))
+    for library in wanted:
+        if library.missing():
+            report.rows.append(Row(made.label, library.name, status="missing", message=library.missing() or ""))
+    for case in cases:
+        for kind in case.targets:
+            batch = problem(case.domains, kind, points, np.random.default_rng(rng), options, classes).take(slice(None, None, every))
+            for dtype in dtypes:
+                run.batch(batch.rounded(dtype), dtype, case.reference)
+    return report
+
+
+@dataclass(frozen=True)
+class _Case:
+    domains: tuple[str, ...]
+    targets: tuple[str, ...]
+    reference: Reference
+
+
+def _cases(subject: Subject, reference: Any, domain: str | None, targets: Any, options: Mapping[str, Any]) -> Iterator[_Case]:
+    """The domains that a subject is tried on, each with what it is compared with."""
+    kinds = None if targets is None else (targets,) if isinstance(targets, str) else tuple(targets)
+    domains = None if domain is None else tuple(d.strip() for d in domain.split(","))
+    name = reference if isinstance(reference, str) else None
+    if name == "mpmath":
+        if subject.loss is None:
+            raise ValueError("reference must be declared for functions of your own: one of our losses by name, a function in mpmath, ...")
+        name = subject.loss.name
+    if name and not name.startswith("float64"):
+        loss = named_loss(name)
+        for row in matching(ORACLES[loss.name], options):
+            definition = Definition(row, f"{loss.name} (mpmath)", subject.reduction)
+            yield _Case(domains or row.predictions, kinds or row.targets, definition)
+        return
+    if domains is None or kinds is None:
+        if subject.loss is None:
+            raise ValueError("domain and targets must be declared unless the reference is one of our losses")
+        row = matching(ORACLES[subject.loss.name], options)[0]
+        domains, kinds = domains or row.predictions, kinds or row.targets
+    yield _Case(domains, kinds, _float_reference(subject, reference))
+
+
+def _float_reference(subject: Subject, reference: Any) -> Reference:
+    if isinstance(reference, str):
+        _, _, backend = reference.partition(":")
+        return float64(subject, named(backend or "numpy"))
+    if isinstance(reference, Subject):
+        return float64(reference, reference.runs_on()[0])
+    if isinstance(reference, Mapping):
+        ((name, function),) = reference.items()
+        other = Subject(
+            getattr(function, "__qualname__", name), {name: function}, None, subject.target_at, subject.reduction, subject.target_dtype
+        )
+        return float64(other, named(name))
+    if callable(reference):
+        return Definition(reference, f"{getattr(reference, '__name__', 'definition')} (mpmath)", subject.reduction)
+    raise TypeError(f"reference must be a name, a function in mpmath or a mapping of one function; got {type(reference).__name__}")
+
+
+def float64(subject: Subject, library: Library) -> Float64:
+    """A subject in float64 on one library as the reference."""
+
+    def run(batch: Problem, quantity: str) -> Any:
+        found = subject.run(library, "eager", "float64", batch, (quantity,))[quantity]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    return Float64(run, f"{subject.label} (float64, {library.name})")
+
+
+def matching(oracles: Sequence[Oracle], options: Mapping[str, Any]) -> list[Oracle]:
+    """The definitions of a loss for the form of predictions that the options name."""
+    given = options.get("given")
+    return [o for o in oracles if o.options[0].get("given") == given] or list(oracles[:1])
+
+
+@dataclass
+class _Run:
+    """Everything that stays the same over the batches of one check."""
+
+    subject: Subject
+    libraries: Sequence[Library]
+    modes: Sequence[str]
+    quantities: Sequence[str]
+    max_ulp: float
+    report: Report
+    progress: Callable[[str], Any]
+
+    def batch(self, batch: Problem, dtype: str, reference: Reference) -> None:
+        results: dict[tuple[str, str], dict[str, Any]] = {}
+        for library in self.libraries:
+            if library.missing():
+                continue
+            for mode in self.modes:
+                if mode == "compiled" and not library.compiles:
+                    continue
+                self.progress(f"{self.subject.label}: {library.name} {mode} {dtype} {batch.targets_kind}")
+                quantities = [q for q in self.quantities if not (q == "hess" and mode == "compiled")]
+                try:
+                    results[library.name, mode] = self.subject.run(library, mode, dtype, batch, quantities)
+                except Exception as error:
+                    results[library.name, mode] = dict.fromkeys(quantities, error)
+        for quantity in self.quantities:
+            self.progress(f"{self.subject.label}: reference {dtype} {batch.targets_kind} {quantity}")
+            exact = reference.exact(batch, quantity)
+            self._quantity(batch, dtype, reference, quantity, exact, results)
+
+    def _quantity(
+        self,
+        batch: Problem,
+        dtype: str,
+        reference: Reference,
+        quantity: str,
+        exact: tuple[Exact, ...],
+        results: Mapping[tuple[str, str], Any],
+    ) -> None:
+        for which, numbers in enumerate(exact):
+            moved = _Remembered(partial(reference.moved, batch, quantity, which), numbers.shape)
+            agreed: dict[tuple[str, str], Any] = {}
+            for (name, mode), found in results.items():
+                if quantity not in found:
+                    continue
+                row = Row(self.subject.label, name, mode, dtype, quantity, batch.targets_kind, which, reference.name)
+                result = found[quantity]
+                if isinstance(result, Exception):
+                    absent = isinstance(result, NotImplementedError)
+                    row.status, row.message = "absent" if absent else "crashed", _one_line(result)
+                else:
+                    try:
+                        self._judge(row, result[which], numbers, dtype, moved, batch)
+                        agreed[name, mode] = result[which]
+                    except ValueError as error:
+                        row.status, row.message = "crashed", _one_line(error)
+                self.report.rows.append(row)
+            self._between(batch, dtype, quantity, which, agreed, numbers, moved)
+
+    def _judge(self, row: Row, result: Any, exact: Exact, dtype: str, moved: Any, batch: Problem) -> None:
+        found = judge(result, exact, dtype, self.max_ulp, moved)
+        row.fill(found, worst_of(batch, result, exact, found, row))
+        row.errors = found.errors
+        row.at = position(batch, exact.shape)
+
+    def _between(
+        self, batch: Problem, dtype: str, quantity: str, which: int, agreed: Mapping[tuple[str, str], Any], exact: Exact, moved: Any
+    ) -> None:
+        """The two libraries that differ most: each may be off by `max_ulp`, so two differ by twice that at most."""
+        most: tuple[Judgement, Row] | None = None
+        for (a, x), (b, y) in combinations(agreed.items(), 2):
+            if a[0] == b[0]:
+                continue
+            found = judge(x, Exact.of(y), dtype, 2 * self.max_ulp, moved)
+            row = Row(self.subject.label, f"{a[0]} - {b[0]}", a[1] if a[1] == b[1] else "both", dtype, quantity, batch.targets_kind, which)
+            row.against = "each other"
+            row.fill(found, worst_of(batch, x, Exact.of(y), found, row))
+            if most is None or (bool(found.wrong.any()), found.max_ulp) > (bool(most[0].wrong.any()), most[0].max_ulp):
+                most = found, row
+        if most is not None:
+            self.report.rows.append(most[1])
+
+
+class _Remembered:
+    """Conditioning, computed once for every number that some library got wrong."""
+
+    def __init__(self, moved: Callable[[Any], Any], shape: tuple[int, ...]) -> None:
+        self._moved = moved
+        self._known = np.full(shape, np.nan)
+
+    def __call__(self, wrong: Any) -> Any:
+        new = wrong & np.isnan(self._known)
+        if new.any():
+            found = self._moved(new)
+            self._known[new] = np.where(np.isnan(found), 0.0, found)
+        return self._known[wrong]
+
+
+def position(batch: Problem, shape: tuple[int, ...]) -> Any:
+    """Where every number stands on the axis of a picture: the first prediction, or the margin of a row."""
+    x = batch.predictions[0]
+    if x.shape == shape:
+        return x
+    if batch.axis is not None and shape == x.shape[:-1]:
+        if batch.labels:
+            own = np.take_along_axis(x, np.clip(batch.targets, 0, x.shape[-1] - 1)[..., None], axis=-1)[..., 0]
+            others = np.where(np.arange(x.shape[-1]) == batch.targets[..., None], -np.inf, x)
+            return own - others.max(axis=-1)
+        return x.max(axis=-1) - x.min(axis=-1)
+    return np.zeros(shape)
+
+
+def worst_of(batch: Problem, result: Any, exact: Exact, found: Judgement, row: Row) -> Worst | None:
+    """The worst number with the inputs that it came from."""
+    if not found.errors.size:
+        return None
+    flat = found.worst
+    index = np.unravel_index(flat, exact.shape)
+    element: Any = index[:-1] if batch.axis is not None and row.quantity != "value" else index
+    if exact.shape == () and batch.predictions[0].ndim:
+        inputs, target = None, None  # a number of the whole batch
+    else:
+        inputs = tuple(np.asarray(p[element]).tolist() for p in batch.predictions)
+        target = np.asarray(batch.targets[element]).tolist()
+    place = int(index[-1]) if batch.axis is not None and row.quantity != "value" else None
+    return Worst(
+        inputs, target, place, float(np.asarray(result)[index]), float(exact.high[index]), float(found.errors[index]), dict(batch.options)
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else ''}"[:300]
+
+
+def installed() -> list[Library]:
+    """The libraries that can be used here."""
+    return [library for library in LIBRARIES.values() if not library.missing()]
