@@ -152,9 +152,8 @@ def _float_reference(subject: Subject, reference: Any) -> Reference:
         return float64(reference, reference.runs_on()[0])
     if isinstance(reference, Mapping):
         ((name, function),) = reference.items()
-        other = Subject(
-            getattr(function, "__qualname__", name), {name: function}, None, subject.target_at, subject.reduction, subject.target_dtype
-        )
+        label = str(getattr(function, "__qualname__", name))
+        other = Subject(label, {name: function}, None, subject.target_at, subject.reduction, subject.target_dtype)
         return float64(other, named(name))
     if callable(reference):
         return Definition(reference, f"{getattr(reference, '__name__', 'definition')} (mpmath)", subject.reduction)

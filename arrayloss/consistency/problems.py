@@ -33,7 +33,7 @@ class Problem:
 
     def rounded(self, dtype: str) -> Problem:
         """The same batch with every number as a dtype holds it."""
-        predictions = tuple(rounded(p, dtype).astype(np.float64) for p in self.predictions)
+        predictions: Any = tuple(rounded(p, dtype).astype(np.float64) for p in self.predictions)
         targets = self.targets if self.labels else rounded(self.targets, dtype).astype(np.float64)
         return replace(self, predictions=predictions, targets=targets)
 
@@ -70,7 +70,7 @@ def problem(
     made = Problem(targets, tuple(arrays[:-1]), arrays[-1], axis, options)
     ignored = options.get("ignore_index")
     if ignored is not None and targets in ("labels", "binary"):
-        t = made.targets.astype(np.int64)
+        t: Any = made.targets.astype(np.int64)
         t[::5] = ignored if isinstance(ignored, int) else ignored[0]
         made = replace(made, targets=t)
     return made
@@ -104,7 +104,8 @@ def _positives(shape: Any, rng: np.random.Generator) -> Floats:
 def _elements(domains: Sequence[str], targets: str, name: str, rng: np.random.Generator, classes: int) -> list[np.ndarray[Any, Any]]:
     x = _units(name, rng) if domains[0] == "unit" else _positives(40, rng) if domains[0] == "positive" else _reals(name, rng)
     if targets == "binary":
-        x, t = np.tile(x, 2), np.repeat([0, 1], len(x)).astype(np.int64)
+        t: Any = np.repeat(np.array([0, 1]), len(x))
+        x = np.tile(x, 2)
     elif targets == "unit":
         t = rng.uniform(size=len(x))
     else:
@@ -126,10 +127,10 @@ def _rows(domains: Sequence[str], targets: str, name: str, rng: np.random.Genera
     elif name == "grid":
         rows = np.outer(np.linspace(-5.0, 5.0, 11) if narrow else np.linspace(-60.0, 60.0, 17), np.linspace(0.0, 1.0, classes))
     else:
-        scale = np.repeat([0.1, 1.0, 2.0] if narrow else [0.1, 1.0, 5.0, 20.0], 8)
+        scale: Any = np.repeat([0.1, 1.0, 2.0] if narrow else [0.1, 1.0, 5.0, 20.0], 8)
         rows = scale[:, None] * rng.standard_normal((len(scale), classes))
     if targets == "labels":
-        t = np.arange(len(rows), dtype=np.int64) % classes
+        t: Any = np.arange(len(rows), dtype=np.int64) % classes
         if name == "edges":
             rows, t = np.repeat(rows, classes, axis=0), np.tile(np.arange(classes, dtype=np.int64), len(rows))
     else:
