@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 Array = Any
@@ -66,6 +66,10 @@ class Adapter:
         """Slope and curvature of every prediction."""
         _, slopes, curvatures = op.step(self.xp, arrays, 2)
         return slopes, curvatures
+
+    def stages(self, function: Callable[..., Iterator[Any]], *arguments: Any) -> Iterator[Any]:
+        """What an elementwise generator of array code yields."""
+        return function(self.xp, *arguments)
 
 
 def _described(array: Any) -> str:

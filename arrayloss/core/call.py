@@ -79,10 +79,10 @@ class Call:
     def _elements(self) -> int:
         """How many elements a sum adds."""
         shape = self.arrays[0].shape
-        return prod(shape[a] for a in self.op.reduce or ())
+        return prod([shape[a] for a in self.op.reduce or ()])
 
     def _constant_weight(self) -> float:
-        return prod(w for w in self.op.weights if not isinstance(w, Slot))
+        return prod([w for w in self.op.weights if not isinstance(w, Slot)])
 
     def _with_denominator(self) -> Separable:
         """The operation, with the denominator of a mean among its outputs if that is no plain number."""
@@ -98,7 +98,7 @@ class Call:
         xp = self.backend.xp
         total = outputs[0]
         if self.reduction != "mean":
-            yield self._rounded(total) if self.reduction == "sum" else total
+            yield xp.astype(total, self._dtype(), copy=False) if self.reduction == "sum" else total
             yield 1.0
             return
         if not isinstance(self.normalizer, str):
@@ -110,13 +110,12 @@ class Call:
         scale = 1.0
         if self.normalizer == "weights" and not self._weighted():
             scale = self._constant_weight()
-        mean = reduction.mean(xp, total, denominator if scale == 1.0 else denominator * scale)
-        yield self._rounded(next(mean))
-        yield next(mean)
+        yield from self.backend.stages(reduction.mean, total, denominator, scale, self._dtype())
 
-    def _rounded(self, a: Array) -> Array:
+    def _dtype(self) -> Any:
+        """The dtype of a sum or a mean."""
         x = self.arrays[0]
-        return self.backend.xp.astype(a, self.backend.xp.float32 if dtypes.kind(x.dtype) == "half" else x.dtype, copy=False)
+        return self.backend.xp.float32 if dtypes.kind(x.dtype) == "half" else x.dtype
 
 
 def outputs_integer(xp: Any) -> Any:

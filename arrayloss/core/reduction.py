@@ -9,31 +9,37 @@ from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
 
+from .special import native_first
+
 Array = Any
 
 
+@native_first
 def total(xp: Any, a: Array, shape: Sequence[int], axes: tuple[int, ...], dtype: Any) -> Array:
     """The sum over `axes` (kept) of `a` broadcast to `shape`, without the broadcast copy."""
     summed = xp.sum(a, axis=axes, keepdims=True, dtype=dtype) if axes else xp.astype(a, dtype or a.dtype, copy=False)
-    repeats = prod(shape[i] for i in axes if a.shape[i] == 1)
+    repeats = prod([shape[i] for i in axes if a.shape[i] == 1])  # a list: compilers take no generator here
     kept = tuple(1 if i in axes else n for i, n in enumerate(shape))
     if repeats != 1:
         summed = summed * repeats
     return summed if summed.shape == kept else xp.broadcast_to(summed, kept)
 
 
-def mean(xp: Any, numerator: Array, denominator: Any) -> Iterator[Any]:
-    """numerator / denominator, then its derivative for the numerator; the mean over nothing is 0 and flat.
+def mean(xp: Any, numerator: Array, denominator: Any, scale: float = 1.0, dtype: Any = None) -> Iterator[Any]:
+    """numerator / (denominator * scale) in `dtype`, then its derivative for the numerator; the mean over nothing is 0 and flat.
 
     Both 0 is the only case that is replaced: a NaN stays one.
     """
+    dtype = numerator.dtype if dtype is None else dtype
     if isinstance(denominator, int | float):
-        denominator = denominator or 1
-        yield numerator / denominator
+        denominator = denominator * scale or 1
+        yield xp.astype(numerator / denominator, dtype, copy=False)
         yield 1 / denominator
     else:
         denominator = xp.astype(denominator, numerator.dtype, copy=False)
+        if scale != 1:
+            denominator = denominator * scale
         empty = (denominator == 0) & (numerator == 0)
         divisor = xp.where(empty, 1.0, denominator)
-        yield numerator / divisor
+        yield xp.astype(numerator / divisor, dtype, copy=False)
         yield 1 / divisor

@@ -24,7 +24,8 @@ class Native:
     """Base of the namespaces that adapters hand to kernels where nothing traces: array API names, native primitives."""
 
 
-def _native_first(function: F) -> F:
+def native_first(function: F) -> F:
+    """A namespace's own version of a function is preferred."""
     name = function.__name__
 
     @wraps(function)
@@ -35,7 +36,7 @@ def _native_first(function: F) -> F:
     return pick  # type: ignore[return-value]  # the same signature, by construction
 
 
-@_native_first
+@native_first
 def mix(xp: Any, a: Array, b: Array, t: Array) -> Array:
     """t*a + (1-t)*b: a choice where the targets t are boolean, exact at both ends where they are not."""
     if is_hard(t):
@@ -43,7 +44,7 @@ def mix(xp: Any, a: Array, b: Array, t: Array) -> Array:
     return t * a + (1 - t) * b
 
 
-@_native_first
+@native_first
 def power(xp: Any, base: Array, exponent: Any) -> Array:
     """base ** exponent for base >= 0, with 0 ** 0 = 1 and a finite derivative at base 0.
 
@@ -75,7 +76,7 @@ def fold(xp: Any, x: Array) -> tuple[Array, Array]:
     return positive, xp.where(positive, x, -x)
 
 
-@_native_first
+@native_first
 def sigmoid_pair(xp: Any, x: Array) -> tuple[Array, Array]:
     """p = sigmoid(x) and q = 1 - p, both without cancellation."""
     positive, size = fold(xp, x)
@@ -84,7 +85,7 @@ def sigmoid_pair(xp: Any, x: Array) -> tuple[Array, Array]:
     return xp.where(positive, one, u) / (1 + u), xp.where(positive, u, one) / (1 + u)
 
 
-@_native_first
+@native_first
 def logistic_loss(xp: Any, x: Array, t: Array, pos_weight: Any) -> Array:
     """pos_weight*t*softplus(-x) + (1-t)*softplus(x): a sum of terms that are never negative, so that none cancel.
 
@@ -102,28 +103,28 @@ def logistic_loss(xp: Any, x: Array, t: Array, pos_weight: Any) -> Array:
     return (near if pos_weight is None else near * (wanted + (1 - t))) + far_loss
 
 
-@_native_first
+@native_first
 def xlogy(xp: Any, x: Array, y: Array) -> Array:
     """x * log(y), and 0 where x is 0 whatever y is."""
     zero = x == 0
     return xp.where(zero, xp.zeros_like(y), x * xp.log(xp.where(zero, xp.ones_like(y), y)))
 
 
-@_native_first
+@native_first
 def xlog1py(xp: Any, x: Array, y: Array) -> Array:
     """x * log(1 + y), and 0 where x is 0 whatever y is."""
     zero = x == 0
     return xp.where(zero, xp.zeros_like(y), x * xp.log1p(xp.where(zero, xp.zeros_like(y), y)))
 
 
-@_native_first
+@native_first
 def ratio(xp: Any, a: Array, b: Array, zero_over_zero: Any) -> Array:
     """a / b, with a value for 0 / 0; a / 0 stays infinite."""
     both = (a == 0) & (b == 0)
     return xp.where(both, zero_over_zero, a / xp.where(both, 1.0, b))
 
 
-@_native_first
+@native_first
 def product(xp: Any, a: Array, b: Array) -> Array:
     """a * b, and 0 where a is 0 even if b is infinite."""
     zero = a == 0
@@ -140,13 +141,13 @@ def as_float(xp: Any, t: Array, like: Array) -> Array:
     return xp.astype(t, like.dtype) if is_hard(t) else t
 
 
-@_native_first
+@native_first
 def as_index(xp: Any, a: Array) -> Array:
     """Labels in the integer dtype that gathers take."""
     return xp.astype(a, xp.int64, copy=False)
 
 
-@_native_first
+@native_first
 def positions(xp: Any, a: Array, axis: int) -> Array:
     """0, 1, 2, ... along one axis of `a`, on its device, with size 1 along the others."""
     shape = [1] * a.ndim
@@ -154,7 +155,7 @@ def positions(xp: Any, a: Array, axis: int) -> Array:
     return xp.reshape(xp.arange(a.shape[axis], device=array_device(a)), tuple(shape))
 
 
-@_native_first
+@native_first
 def at_label(xp: Any, a: Array, labels: Array, axis: int) -> Array:
     """The entry of every row that its label names, the axis kept with size 1. Labels are in range."""
     if hasattr(xp, "take_along_axis"):
@@ -163,13 +164,13 @@ def at_label(xp: Any, a: Array, labels: Array, axis: int) -> Array:
     return xp.sum(xp.where(here, a, xp.zeros_like(a)), axis=axis, keepdims=True)
 
 
-@_native_first
+@native_first
 def with_label(xp: Any, a: Array, labels: Array, entries: Any, axis: int) -> Array:
     """The rows `a`, with the entry that a row's label names replaced."""
     return xp.where(positions(xp, a, axis) == labels, entries, a)
 
 
-@_native_first
+@native_first
 def softmax_rows(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Array, Array]:
     """top, d, e, s: where a row has its maximum m, d = x - m, e = exp(d), and s = the sum of e beside the maximum.
 
@@ -184,7 +185,7 @@ def softmax_rows(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Array, Arr
     return top, d, e, s
 
 
-@_native_first
+@native_first
 def softmax_pair(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Array]:
     """p = softmax(x), q = 1 - p and -log(p), all three without cancellation."""
     top, d, e, s = softmax_rows(xp, x, axis)
@@ -192,7 +193,7 @@ def softmax_pair(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Array]:
     return p, with_label(xp, 1 - p, top, s / (1 + s), axis), xp.log1p(s) - d
 
 
-@_native_first
+@native_first
 def softmax_at_label(xp: Any, x: Array, labels: Array, axis: int) -> tuple[Array, Array, Array]:
     """-log(p_y), then the row p = softmax(x), then q_y = 1 - p_y: what the loss of a label needs, without cancellation."""
     top, d, e, s = softmax_rows(xp, x, axis)
