@@ -8,6 +8,7 @@ from .core.parts import Parts
 from .losses.binary import binary_cross_entropy, sigmoid_cross_entropy, sigmoid_focal_loss
 from .losses.multiclass import cross_entropy, nll_loss, one_hot, softmax_cross_entropy, softmax_focal_loss
 from .losses.regression import gaussian_nll_loss, huber_loss, squared_error
+from .losses.segmentation import dice_loss, focal_tversky_loss, generalized_dice_loss, jaccard_loss, tversky_loss
 
 __version__ = "0.1.0"
 
@@ -16,8 +17,12 @@ __all__ = [
     "Parts",
     "binary_cross_entropy",
     "cross_entropy",
+    "dice_loss",
+    "focal_tversky_loss",
     "gaussian_nll_loss",
+    "generalized_dice_loss",
     "huber_loss",
+    "jaccard_loss",
     "loss",
     "nll_loss",
     "one_hot",
@@ -26,4 +31,5 @@ __all__ = [
     "softmax_cross_entropy",
     "softmax_focal_loss",
     "squared_error",
+    "tversky_loss",
 ]

@@ -129,7 +129,11 @@ ADAPTER = Jax()
 def _register_parts() -> None:
     from arrayloss.core.parts import Parts
 
-    jax.tree_util.register_pytree_node(Parts, lambda p: (p.arrays, p.names), lambda names, arrays: Parts(names, tuple(arrays)))
+    def made(kind: Any, arrays: Any) -> Parts:
+        names, rule = kind
+        return Parts(names, tuple(arrays), rule)
+
+    jax.tree_util.register_pytree_node(Parts, lambda p: (p.arrays, (p.names, p.rule)), made)
 
 
 _register_parts()

@@ -14,9 +14,11 @@ from . import dtypes
 from .call import Call
 from .namespace import backend_of
 from .operation import Kernel, Labels, Slot
+from .pooled import Finish, Link, Pooled, PooledCall, identity, largest, sigmoid, softmax
 from .separable import Separable
 
 Array = Any
+LINKS: dict[Any, Link] = {None: identity, "sigmoid": sigmoid, "softmax": softmax}
 
 
 class Inputs:
@@ -64,7 +66,7 @@ class Inputs:
         if dtypes.kind(t.dtype) not in ("bool", "integer"):
             return self.targets(t, ignore_index)
         slot = self._add(t)
-        self.labels = Labels(slot, 2, ignored_labels(ignore_index), binary=True)
+        self.labels = Labels(slot, 2, ignored_labels(ignore_index, t.dtype), binary=True)
         return slot
 
     def class_targets(self, targets: Array, axis: int | None, ignore_index: Any) -> tuple[Slot, bool]:
@@ -80,8 +82,20 @@ class Inputs:
         if kind not in ("bool", "integer"):
             raise TypeError(f"labels must be integers; got {dtypes.name(t.dtype)}: cast them, such as by targets.astype('int64')")
         slot = self._add(t if len(shape) == self.ndim else self.xp.expand_dims(t, axis=axis))
-        self.labels = Labels(slot, self.shape[axis], ignored_labels(ignore_index))
+        self.labels = Labels(slot, self.shape[axis], ignored_labels(ignore_index, t.dtype))
         return slot, True
+
+    def mask_targets(self, targets: Array, axis: int | None, rows: bool, ignore_index: Any) -> Slot:
+        """Targets of an overlap: masks of the predictions' shape, or labels without the class axis. `rows`: what is left out is left
+        out of all classes.
+        """
+        if axis is None:
+            return self.binary_targets(targets, ignore_index)
+        t = self.backend.accept(targets, self.x, "targets")
+        if tuple(t.shape) != self.shape:
+            return self.class_targets(targets, axis, ignore_index)[0]
+        self.classes = normal_axis("axis", axis, self.ndim) if rows else None
+        return self.binary_targets(t, ignore_index)
 
     def _class_axis(self, targets: tuple[int, ...], axis: int | None) -> int:
         if self.ndim == 0:
@@ -176,15 +190,88 @@ class Inputs:
             reduce=self._reduce(reduction, reduce_axes),
             half=self.half,
             wide=self.backend.has_float64(self.x),
+            mean=reduction == "mean" and isinstance(normalizer, str) and normalizer == "weights",
         )
         normalizer = self._normalizer(normalizer, reduction)
         return Call(self.backend, op, tuple(self.arrays), reduction, normalizer)
 
+    def pooled(
+        self,
+        terms: Kernel,
+        slope: Kernel,
+        formula: Kernel,
+        *parameters: Any,
+        names: tuple[str, ...],
+        targets: Array,
+        activation: Any,
+        axis: int | None,
+        pool_axes: int | Sequence[int] | None,
+        classes: int | Sequence[int] | None,
+        class_weights: Any,
+        absent: str,
+        ignore_index: Any,
+        weights: Any,
+        where: Any,
+        reduction: str,
+        options: tuple[Any, ...] = (),
+        volumes: int | None = None,
+        decided: bool = False,
+    ) -> PooledCall:
+        """The call of a loss of overlaps: `terms` with their `slope` and `options`, `formula` with its `parameters`.
+
+        `decided`: the largest class of a softmax counts as 1.
+        """
+        link = choice("activation", activation, LINKS)
+        rows = link is softmax
+        if axis is not None:
+            axis = normal_axis("axis", axis, self.ndim)
+        elif rows:
+            raise ValueError("axis must be named for activation='softmax': pass axis=1 for (N, C, H, W)")
+        if axis is not None and rows and self.shape[axis] < 2:
+            raise ValueError(
+                f"softmax needs at least two channels along axis {axis}; got shape {self.shape}: pass activation='sigmoid' for one mask"
+            )
+        target = self.mask_targets(targets, axis, rows, ignore_index)
+        everything = tuple(a for a in range(self.ndim) if a != axis)
+        pool = everything if pool_axes is None else self._axes("pool_axes", pool_axes)
+        together = axis is not None and (axis in pool or volumes is not None)
+        reduce = tuple(a for a in pool if a != axis)
+        kept = [a for a in range(self.ndim) if a not in reduce]
+        op = Pooled(
+            terms,
+            (self.prediction, target, *options),
+            1,
+            self.classes,
+            labels=self.labels,
+            weights=() if weights is None else (self._per_element("weights", weights),),
+            where=self._where(where),
+            reduce=reduce,
+            outputs=names,
+            half=self.half,
+            wide=self.backend.has_float64(self.x),
+            link=largest if rows and decided else link,
+            slope=slope,
+            axis=axis,
+        )
+        size = None if axis is None else self.shape[axis]
+        finish = Finish(
+            formula,
+            parameters,
+            None if axis is None else kept.index(axis),
+            chosen_classes(classes, size),
+            together,
+            self._class_entries("class_weights", class_weights, size),
+            choice("absent", absent, {"keep": "keep", "skip": "skip"}),
+            choice("reduction", reduction, {"mean": "mean", "sum": "sum", "none": "none"}),
+            volumes,
+        )
+        return PooledCall(self.backend, op, tuple(self.arrays), finish)
+
     def _where(self, where: Any) -> Slot | None:
-        if where is None or where is True:
+        if is_boolean(where):
+            where = None if where else self.backend.constant(False, self.xp.bool, self.x)
+        if where is None:
             return None
-        if where is False:
-            where = self.backend.constant(False, self.xp.bool, self.x)
         kind = dtypes.kind(getattr(where, "dtype", None))
         if kind != "bool":
             got = dtypes.name(where.dtype) if hasattr(where, "dtype") else type(where).__name__
@@ -219,11 +306,15 @@ class Inputs:
             return None
         if axes is None:
             return tuple(a for a in range(self.ndim) if a != self.classes)
-        named = tuple(normal_axis("reduce_axes", a, self.ndim) for a in ((axes,) if isinstance(axes, int) else axes))
-        if len(set(named)) != len(named):
-            raise ValueError(f"reduce_axes must name an axis once; got {axes!r}")
+        named = self._axes("reduce_axes", axes)
         if self.classes in named:
             raise ValueError(f"reduce_axes must not contain the class axis {self.classes}; got {axes!r}")
+        return named
+
+    def _axes(self, name: str, axes: int | Sequence[int]) -> tuple[int, ...]:
+        named = tuple(normal_axis(name, a, self.ndim) for a in ((axes,) if isinstance(axes, int) else axes))
+        if len(set(named)) != len(named):
+            raise ValueError(f"{name} must name an axis once; got {axes!r}")
         return tuple(sorted(named))
 
     def _normalizer(self, normalizer: Any, reduction: str) -> Any:
@@ -243,6 +334,37 @@ class Inputs:
         if normalizer.ndim:
             raise ValueError(f"normalizer must be a number or a 0-d array; got shape {tuple(normalizer.shape)}")
         return normalizer
+
+    def scalar(self, name: str, value: Any, *, low: float = -float("inf"), above: float = -float("inf")) -> Any:
+        """A parameter of a finish: a number, checked, or a 0-d array, which may be traced and differentiated."""
+        if not is_number(value):
+            array = self.backend.accept(value, self.x, name)
+            if array.ndim:
+                raise ValueError(f"{name} must be a number or a 0-d array; got shape {tuple(array.shape)}")
+            return array
+        if float(value) <= above:
+            raise ValueError(f"{name} must be above {above:g}; got {value}")
+        return number(name, value, low=low)
+
+    def _class_entries(self, name: str, value: Any, size: int | None) -> Any:
+        """One number per class: a tuple, or a 1-D array of this library."""
+        if value is None:
+            return None
+        if size is None:
+            raise ValueError(f"{name} needs classes: pass axis=")
+        if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 1:
+            value = value.tolist()
+        if isinstance(value, tuple | list):
+            value = tuple(number(name, v, low=0) for v in value)
+            given: tuple[int, ...] = (len(value),)
+        elif is_number(value) or getattr(value, "ndim", None) == 0:
+            raise TypeError(f"{name} must have one entry per class; got the single number {value!r}")
+        else:
+            value = self.backend.accept(value, self.x, name)
+            given = tuple(value.shape)
+        if given != (size,):
+            raise ValueError(f"{name} must have one entry for each of the {size} classes, those that are left out too; got shape {given}")
+        return value
 
     # -- small things -------------------------------------------------------------------------------------------------
 
@@ -271,7 +393,7 @@ class Inputs:
 
 def is_number(value: Any) -> bool:
     """A Python number or a NumPy scalar, but no boolean."""
-    if isinstance(value, bool):
+    if is_boolean(value):
         return False
     return isinstance(value, int | float) or (
         type(value).__module__ == "numpy"
@@ -279,6 +401,11 @@ def is_number(value: Any) -> bool:
         and hasattr(value, "__float__")
         and not hasattr(value, "__setitem__")
     )
+
+
+def is_boolean(value: Any) -> bool:
+    """A Python or NumPy truth value."""
+    return isinstance(value, bool) or (type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_"))
 
 
 def number(name: str, value: Any, *, low: float = -float("inf"), high: float = float("inf")) -> float:
@@ -294,13 +421,17 @@ def number(name: str, value: Any, *, low: float = -float("inf"), high: float = f
     return result
 
 
-def ignored_labels(ignore_index: Any) -> tuple[int, ...]:
-    """`ignore_index` as a tuple of Python integers."""
+def ignored_labels(ignore_index: Any, dtype: Any) -> tuple[int, ...]:
+    """`ignore_index` as a tuple of Python integers; a value outside the dtype of the labels matches nothing, so it is dropped.
+
+    Arrays would wrap it: in uint8, -100 is 156.
+    """
     values = () if ignore_index is None else ignore_index if isinstance(ignore_index, tuple | list) else (ignore_index,)
     for value in values:
         if isinstance(value, bool) or not hasattr(value, "__index__") or getattr(value, "ndim", 0) != 0:
             raise TypeError(f"ignore_index must be an integer or a tuple of integers; got {ignore_index!r}")
-    return tuple(int(v) for v in values)
+    low, high = (0, 1) if dtypes.kind(dtype) == "bool" else dtypes.integer_range(dtype)
+    return tuple(int(v) for v in values if low <= int(v) <= high)
 
 
 def normal_axis(name: str, axis: Any, ndim: int) -> int:
@@ -312,8 +443,20 @@ def normal_axis(name: str, axis: Any, ndim: int) -> int:
     return int(axis) % ndim
 
 
+def chosen_classes(classes: Any, size: int | None) -> tuple[int, ...] | None:
+    """Which classes count, counted from the front."""
+    if classes is None:
+        return None
+    if size is None:
+        raise ValueError("classes needs a class axis: pass axis=")
+    named = tuple(normal_axis("classes", c, size) for c in ((classes,) if isinstance(classes, int) else classes))
+    if not named or len(set(named)) != len(named):
+        raise ValueError(f"classes must name at least one class, and each once; got {classes!r}")
+    return named
+
+
 def choice(name: str, value: Any, choices: Mapping[Any, Any]) -> Any:
     """What `value` stands for."""
-    if not isinstance(value, str | bool) or value not in choices:
+    if not isinstance(value, str | bool | None) or value not in choices:
         raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}; got {value!r}")
     return choices[value]

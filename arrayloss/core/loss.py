@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import update_wrapper
 from typing import Any, Concatenate, Generic, ParamSpec
 
@@ -12,6 +13,7 @@ from .call import Call
 from .inputs import is_number
 from .namespace import backend_of
 from .parts import Parts
+from .pooled import PooledCall
 
 Array = Any
 P = ParamSpec("P")
@@ -26,7 +28,9 @@ class Loss(Generic[P]):
     `parts` take the same arguments; `bind` fixes options; `finish` turns parts into the number.
     """
 
-    def __init__(self, function: Callable[Concatenate[Array, Array, P], Call], options: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, function: Callable[Concatenate[Array, Array, P], Call | PooledCall], options: Mapping[str, Any] | None = None
+    ) -> None:
         self._function = function
         self._options = dict(options or {})
         update_wrapper(self, function)
@@ -68,7 +72,15 @@ class Loss(Generic[P]):
         return self._call(predictions, targets, *args, **kwargs).parts()
 
     def finish(self, parts: Parts, *, reduction: str | None = None, normalizer: Any = None) -> Array:
-        """The number that the parts stand for, in their dtype; differentiable."""
+        """The number that the parts stand for, in their dtype; differentiable.
+
+        Parts of overlaps know the options that they were made with; only `reduction` can be another one here.
+        """
+        if parts.rule is not None:
+            if normalizer is not None:
+                raise ValueError(f"normalizer is for means of elements; parts of overlaps have none; got {normalizer!r}")
+            rule = parts.rule if reduction is None else replace(parts.rule, reduction=reduction)
+            return next(rule(backend_of(parts.arrays[0], "parts"), parts.arrays))
         reduction = self._options.get("reduction", "mean") if reduction is None else reduction
         normalizer = self._options.get("normalizer", "weights") if normalizer is None else normalizer
         return _finish_mean(parts, reduction, normalizer)
@@ -83,7 +95,7 @@ class Loss(Generic[P]):
                 raise TypeError(f"{self.name} has no option {name!r}; its options are {', '.join(known)}")
         return Loss(self._function, {**self._options, **{k: _frozen(v) for k, v in kwargs.items()}})
 
-    def _call(self, *args: Any, **kwargs: Any) -> Call:
+    def _call(self, *args: Any, **kwargs: Any) -> Call | PooledCall:
         return self._function(*args, **({**self._options, **kwargs} if self._options else kwargs))
 
     # -- identity -----------------------------------------------------------------------------------------------------
@@ -107,7 +119,7 @@ class Loss(Generic[P]):
         return _rebind, (REGISTRY.get(self.name, Loss(self._function)), self._options)
 
 
-def loss(function: Callable[Concatenate[Array, Array, P], Call]) -> Loss[P]:
+def loss(function: Callable[Concatenate[Array, Array, P], Call | PooledCall]) -> Loss[P]:
     """Make a public loss of a function that checks its arguments and returns a `Call`, and enter it in the registry."""
     made = Loss(function)
     REGISTRY[made.name] = made

@@ -34,19 +34,15 @@ class Labels:
 
     slot: Slot
     classes: int
-    ignore: tuple[int, ...] = ()
+    ignore: tuple[int, ...] = ()  # each a value of the labels' dtype
     binary: bool = False  # 0 and 1 of a sigmoid loss, given to the kernel as booleans
 
     def ignored(self, t: Array) -> Array | None:
-        """Where a label is to be left out; a value outside the dtype is compared in Python, where it matches nothing."""
-        if not self.ignore:
-            return None
-        low, high = dtypes.integer_range(t.dtype) if dtypes.kind(t.dtype) == "integer" else (0, 1)
+        """Where a label is to be left out."""
         out = None
         for value in self.ignore:
-            if low <= value <= high:
-                same = t == (bool(value) if dtypes.kind(t.dtype) == "bool" else value)
-                out = same if out is None else out | same
+            same = t == (bool(value) if dtypes.kind(t.dtype) == "bool" else value)
+            out = same if out is None else out | same
         return out
 
     def valid(self, t: Array) -> Array | None:
@@ -95,13 +91,21 @@ class Operation:
 
     # -- shapes ---------------------------------------------------------------------------------------------------
 
-    def element_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """The shape of the unreduced loss, with the class axis kept at size 1."""
+    def row_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """One entry for every element or row: what can be left out."""
         return tuple(1 if i == self.classes else n for i, n in enumerate(shape))
+
+    def element_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The shape of what is summed, every axis kept."""
+        return self.row_shape(shape)
+
+    def _gone(self) -> tuple[int | None, ...]:
+        """The axes that a caller does not see."""
+        return (*(self.reduce or ()), self.classes)
 
     def output_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The shape of what a caller sees."""
-        gone = (*(self.reduce or ()), self.classes)
+        gone = self._gone()
         return tuple(n for i, n in enumerate(shape) if i not in gone)
 
     def settle(self, xp: Any, x: Array, outputs: Sequence[Array]) -> tuple[Array, ...]:
@@ -122,7 +126,7 @@ class Operation:
         """A cotangent of the total, shaped so that it multiplies slopes."""
         if getattr(g, "ndim", 0) == 0:
             return g
-        gone = (*(self.reduce or ()), self.classes)
+        gone = self._gone()
         return xp.reshape(g, tuple(1 if i in gone else n for i, n in enumerate(x.shape)))
 
     # -- steps ----------------------------------------------------------------------------------------------------
@@ -137,7 +141,7 @@ class Operation:
         What does not count is replaced before any range check, gather or nonlinearity meets it.
         """
         arrays = list(arrays)
-        shape = self.element_shape(arrays[0].shape)
+        shape = self.row_shape(arrays[0].shape)
         keep = None if self.where is None else arrays[self.where.index]
         labels = self.labels
         if labels is not None:
@@ -150,8 +154,9 @@ class Operation:
         for i in seen:
             if self.half and dtypes.kind(arrays[i].dtype) == "half":
                 arrays[i] = xp.astype(arrays[i], xp.float32)
-            if keep is not None and self.element_shape(arrays[i].shape) == shape:
-                arrays[i] = xp.where(keep, arrays[i], NEUTRAL if i < self.predictions else 0)
+            if keep is not None and self.row_shape(arrays[i].shape) == shape:
+                nothing = False if dtypes.kind(arrays[i].dtype) == "bool" else 0
+                arrays[i] = xp.where(keep, arrays[i], NEUTRAL if i < self.predictions else nothing)
         valid = None
         if labels is not None:
             i = labels.slot.index

@@ -23,11 +23,12 @@ class Parts:
     7.0
     """
 
-    __slots__ = ("_arrays", "_names")
+    __slots__ = ("_arrays", "_names", "_rule")
 
-    def __init__(self, names: tuple[str, ...], arrays: tuple[Array, ...]) -> None:
+    def __init__(self, names: tuple[str, ...], arrays: tuple[Array, ...], rule: Any = None) -> None:
         object.__setattr__(self, "_names", tuple(names))
         object.__setattr__(self, "_arrays", tuple(arrays))
+        object.__setattr__(self, "_rule", rule)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -36,6 +37,11 @@ class Parts:
     @property
     def arrays(self) -> tuple[Array, ...]:
         return self._arrays
+
+    @property
+    def rule(self) -> Any:
+        """How they are finished, with its options; None: as a mean, which asks for nothing more."""
+        return self._rule
 
     def __getattr__(self, name: str) -> Array:
         if name.startswith("_") or name not in self._names:
@@ -47,14 +53,16 @@ class Parts:
 
     def map(self, function: Any) -> Parts:
         """The parts with `function` applied to every array, such as `detach` or an all-reduce."""
-        return Parts(self._names, tuple(function(a) for a in self._arrays))
+        return Parts(self._names, tuple(function(a) for a in self._arrays), self._rule)
 
     def _together(self, other: Parts, function: Any) -> Parts:
         if not isinstance(other, Parts):
             return NotImplemented
         if other._names != self._names:
             raise ValueError(f"parts of different losses do not add: {', '.join(self._names)} and {', '.join(other._names)}")
-        return Parts(self._names, tuple(map(function, self._arrays, other._arrays)))
+        if other._rule != self._rule:
+            raise ValueError(f"parts of different losses or options do not add: {self._rule} and {other._rule}")
+        return Parts(self._names, tuple(map(function, self._arrays, other._arrays)), self._rule)
 
     def __add__(self, other: Parts) -> Parts:
         return self._together(other, lambda a, b: a + b)
@@ -85,10 +93,10 @@ class Parts:
                 size *= n
             out.append(xp.astype(xp.reshape(vector[start : start + size], a.shape), a.dtype))
             start += size
-        return Parts(self._names, tuple(out))
+        return Parts(self._names, tuple(out), self._rule)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Parts, (self._names, self._arrays)
+        return Parts, (self._names, self._arrays, self._rule)
 
     def __repr__(self) -> str:
         return "Parts(" + ", ".join(f"{n}={a!r}" for n, a in zip(self._names, self._arrays, strict=True)) + ")"

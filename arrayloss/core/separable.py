@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
-from . import special
-from .operation import Operation
+from . import dtypes, special
+from .operation import Operation, Slot
 from .reduction import total
 
 Array = Any
@@ -21,8 +22,15 @@ class Separable(Operation):
     """One separable loss, up to but without the division of a mean."""
 
     mass: tuple[Any, ...] | None = None  # (function, arguments): what an element counts in a mean, beside its weights
+    mean: bool = False  # the total will be divided by what the elements weigh together
 
     saves_slope = True  # what a backward pass needs is one array per prediction, whatever the cotangent
+
+    def expected(self, shape: Sequence[int]) -> float:
+        """The cotangent of the total that a backward pass will most likely bring: slopes may be multiplied by it beforehand."""
+        numbers = [w for w in self.weights if not isinstance(w, Slot)]
+        plain = self.mass is None and self.where is None and not (self.labels and self.labels.ignore) and len(numbers) == len(self.weights)
+        return 1 / ((prod(shape[a] for a in self.reduce or ()) * prod(numbers)) or 1) if self.mean and plain else 1.0
 
     def step(self, xp: Any, arrays: Sequence[Array], order: int, *, read_labels: bool = False) -> tuple[Any, ...]:
         """The outputs, every axis kept, then the slopes (order >= 1) and curvatures (order >= 2), a tuple each.
@@ -30,7 +38,7 @@ class Separable(Operation):
         Slopes and curvatures are those of the weighted elements, in the dtype of the computation.
         """
         keep, valid, arrays = self._leave_out(xp, arrays, read_labels)
-        weights = [self._get(w, arrays) for w in self.weights]
+        weights = [self._factor(xp, arrays[w.index], keep) if isinstance(w, Slot) else w for w in self.weights]
         stages = self.kernel(xp, *(self._get(a, arrays) for a in self.arguments))
 
         def weighed(a: Array) -> Array:
@@ -80,6 +88,13 @@ class Separable(Operation):
             moved = total(xp, moved, shape, self.reduce, self.sum_dtype(xp, moved))
         return self.settle(xp, arrays[0], (moved,))
 
+    @staticmethod
+    def _factor(xp: Any, weights: Array, keep: Array | None) -> Array:
+        """Weights as the formula may see them: a NaN that is left out must not reach a derivative of any order either."""
+        if dtypes.kind(weights.dtype) == "half":
+            weights = xp.astype(weights, xp.float32)
+        return weights if keep is None else xp.where(keep, weights, 0.0)
+
     def _output(self, xp: Any, name: str, value: Array, weights: Sequence[Any], keep: Array | None, arrays: Sequence[Array]) -> Array:
         """One of the sums, or the unreduced loss."""
         shape = self.element_shape(arrays[0].shape)
@@ -96,5 +111,5 @@ class Separable(Operation):
             function, *arguments = self.mass
             mass = mass * function(xp, *(self._get(a, arrays) for a in arguments))
         if keep is not None:
-            mass = xp.where(keep, mass, 0 * mass if isinstance(mass, float) else 0)
+            mass = xp.where(keep, mass, 0.0)
         return total(xp, mass, shape, self.reduce, self.sum_dtype(xp, value))

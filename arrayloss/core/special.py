@@ -12,8 +12,6 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
-from array_api_compat import device as array_device
-
 from . import dtypes
 
 Array = Any
@@ -152,7 +150,8 @@ def positions(xp: Any, a: Array, axis: int) -> Array:
     """0, 1, 2, ... along one axis of `a`, on its device, with size 1 along the others."""
     shape = [1] * a.ndim
     shape[axis] = a.shape[axis]
-    return xp.reshape(xp.arange(a.shape[axis], device=array_device(a)), tuple(shape))
+    device = getattr(a, "device", None)  # Dask has none
+    return xp.reshape(xp.arange(a.shape[axis], device=device), tuple(shape))
 
 
 @native_first
@@ -194,9 +193,17 @@ def softmax_pair(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Array]:
 
 
 @native_first
+def softmax_parts(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Array]:
+    """Where a row has its maximum, p = softmax(x), and q = 1 - p without cancellation."""
+    top, _, e, s = softmax_rows(xp, x, axis)
+    p = e / (1 + s)
+    return top, p, with_label(xp, 1 - p, top, s / (1 + s), axis)
+
+
+@native_first
 def softmax_at_label(xp: Any, x: Array, labels: Array, axis: int) -> tuple[Array, Array, Array]:
-    """-log(p_y), then the row p = softmax(x), then q_y = 1 - p_y: what the loss of a label needs, without cancellation."""
+    """-log(p_y), its derivative p - 1 at y and p elsewhere, and q_y = 1 - p_y; p = softmax(x), without cancellation."""
     top, d, e, s = softmax_rows(xp, x, axis)
     p = e / (1 + s)
     q = xp.where(top == labels, s / (1 + s), 1 - at_label(xp, p, labels, axis))
-    return xp.log1p(s) - at_label(xp, d, labels, axis), p, q
+    return xp.log1p(s) - at_label(xp, d, labels, axis), with_label(xp, p, labels, -q, axis), q

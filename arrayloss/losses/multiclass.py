@@ -31,12 +31,12 @@ def _expected(xp: Any, target: Array, loss: Array, axis: int) -> Array:
 
 
 def _cross_entropy_of_labels(xp: Any, x: Array, t: Array, class_weights: Any, axis: int) -> Iterator[Array]:
-    loss, p, q = special.softmax_at_label(xp, x, t, axis)
-    scale = 1 if class_weights is None else _weight_of_label(xp, x, t, class_weights, axis)
-    yield scale * loss
-    yield scale * special.with_label(xp, p, t, -q, axis)  # p - 1 at the target, without cancellation
+    loss, slope, _ = special.softmax_at_label(xp, x, t, axis)
+    scale = None if class_weights is None else _weight_of_label(xp, x, t, class_weights, axis)
+    yield loss if scale is None else scale * loss
+    yield slope if scale is None else scale * slope
     p, q, _ = special.softmax_pair(xp, x, axis)  # 1 - p of every class, for the wrong ones that are certain
-    yield scale * p * q
+    yield p * q if scale is None else scale * p * q
 
 
 def _cross_entropy_of_smoothed_labels(xp: Any, x: Array, t: Array, class_weights: Any, smoothing: float, axis: int) -> Iterator[Array]:
@@ -269,16 +269,17 @@ def nll_loss(
 
 
 def _softmax_focal_of_labels(xp: Any, x: Array, t: Array, gamma: Any, alpha: Any, axis: int) -> Iterator[Array]:
-    ce, p, q = special.softmax_at_label(xp, x, t, axis)
+    ce, slope, q = special.softmax_at_label(xp, x, t, axis)
     scale = special.power(xp, q, gamma)
     if alpha is not None:
         scale = scale * _weight_of_label(xp, x, t, alpha, axis)
     yield scale * ce
     hit = 1 - q
+    # d (scale * ce) / d ce; with ce as a function of q, ce / q is 1 at q = 0
+    yield scale * (1 + gamma * hit * special.ratio(xp, ce, q, zero_over_zero=1.0)) * slope
     push = q + gamma * hit * ce  # two terms of one sign
-    share = special.ratio(xp, special.with_label(xp, p, t, 0.0, axis), q, zero_over_zero=0.0)  # of what is beside the target
-    yield scale * push * special.with_label(xp, share, t, -1.0, axis)
-    _, rest, _ = special.softmax_pair(xp, x, axis)
+    share = special.ratio(xp, special.with_label(xp, slope, t, 0.0, axis), q, zero_over_zero=0.0)  # of what is beside the target
+    rest = special.softmax_pair(xp, x, axis)[1]
     bend = gamma * hit * (2 * q - ce * (q - (gamma - 1) * hit))
     yield scale * special.with_label(xp, share * (bend * share + push * rest), t, bend + push * hit, axis)
 
