@@ -12,8 +12,9 @@ import numpy as np
 
 from .libraries import DTYPES, LIBRARIES, Library, named
 from .oracles import ORACLES, Oracle
-from .problems import Problem, problem
-from .reference import Definition, Float64, Reference
+from .overlap_oracles import OVERLAPS
+from .problems import Problem, batches
+from .reference import Definition, Float64, Reference, Whole
 from .report import Report, Row, Worst
 from .subject import Subject, named_loss
 from .ulp import Exact, Judgement, judge
@@ -95,7 +96,7 @@ def check(
         for value in given:
             if value not in known:
                 raise ValueError(f"{name} must be some of {', '.join(known)}; got {value!r}")
-    made = Subject.of(subject, signature=signature, reduction=reduction, target_dtype=target_dtype, options=options)
+    made = Subject.of(subject, signature=signature, reduction=reduction, target_dtype=target_dtype)
     wanted = [named(b) for b in backends] if backends is not None else made.runs_on()
     for library in wanted:
         if made.loss is None and library.name not in made.functions:
@@ -108,9 +109,10 @@ def check(
             report.rows.append(Row(made.label, library.name, status="missing", message=library.missing() or ""))
     for case in cases:
         for kind in case.targets:
-            batch = problem(case.domains, kind, points, np.random.default_rng(rng), options, classes).take(slice(None, None, every))
-            for dtype in dtypes:
-                run.batch(batch.rounded(dtype), dtype, case.reference)
+            for batch in batches(case.domains, kind, points, np.random.default_rng(rng), case.options, classes):
+                some = batch.take(slice(None, None, every))
+                for dtype in dtypes:
+                    run.batch(some.rounded(dtype), dtype, case.reference)
     return report
 
 
@@ -119,6 +121,19 @@ class _Case:
     domains: tuple[str, ...]
     targets: tuple[str, ...]
     reference: Reference
+    options: Mapping[str, Any]
+
+
+def forms(name: str, options: Mapping[str, Any]) -> list[tuple[tuple[str, ...], tuple[str, ...], Mapping[str, Any], Oracle | None]]:
+    """How a loss of ours can be called with these options: domains, kinds of targets, all options, the definition of one element."""
+    if name in OVERLAPS:
+        options = {"activation": "sigmoid", "axis": 1, **OVERLAPS[name].options[0], **options}
+        return [(("mask_probs" if options["activation"] is None else "masks",), ("binary",), options, None)]
+    if name not in ORACLES:
+        raise ValueError(f"{name} has no definition to be compared with; pass reference='float64:numpy'")
+    given = options.get("given")
+    rows = [o for o in ORACLES[name] if o.options[0].get("given") == given] or ORACLES[name][:1]
+    return [(o.predictions, o.targets, options, o) for o in rows]
 
 
 def _cases(subject: Subject, reference: Any, domain: str | None, targets: Any, options: Mapping[str, Any]) -> Iterator[_Case]:
@@ -131,17 +146,17 @@ def _cases(subject: Subject, reference: Any, domain: str | None, targets: Any, o
             raise ValueError("reference must be declared for functions of your own: one of our losses by name, a function in mpmath, ...")
         name = subject.loss.name
     if name and not name.startswith("float64"):
-        loss = named_loss(name)
-        for row in matching(ORACLES[loss.name], options):
-            definition = Definition(row, f"{loss.name} (mpmath)", subject.reduction)
-            yield _Case(domains or row.predictions, kinds or row.targets, definition)
+        for row_domains, row_kinds, settled, oracle in forms(named_loss(name).name, options):
+            label = f"{name} (mpmath)"
+            definition = Whole(name, label) if oracle is None else Definition(oracle, label, subject.reduction)
+            yield _Case(domains or row_domains, kinds or row_kinds, definition, settled)
         return
+    if subject.loss is not None:
+        row_domains, row_kinds, options, _ = forms(subject.loss.name, options)[0]
+        domains, kinds = domains or row_domains, kinds or row_kinds
     if domains is None or kinds is None:
-        if subject.loss is None:
-            raise ValueError("domain and targets must be declared unless the reference is one of our losses")
-        row = matching(ORACLES[subject.loss.name], options)[0]
-        domains, kinds = domains or row.predictions, kinds or row.targets
-    yield _Case(domains, kinds, _float_reference(subject, reference))
+        raise ValueError("domain and targets must be declared unless the reference is one of our losses")
+    yield _Case(domains, kinds, _float_reference(subject, reference), options)
 
 
 def _float_reference(subject: Subject, reference: Any) -> Reference:
@@ -172,12 +187,6 @@ def float64(subject: Subject, library: Library) -> Float64:
     return Float64(run, f"{subject.label} (float64, {library.name})")
 
 
-def matching(oracles: Sequence[Oracle], options: Mapping[str, Any]) -> list[Oracle]:
-    """The definitions of a loss for the form of predictions that the options name."""
-    given = options.get("given")
-    return [o for o in oracles if o.options[0].get("given") == given] or list(oracles[:1])
-
-
 @dataclass
 class _Run:
     """Everything that stays the same over the batches of one check."""
@@ -192,6 +201,7 @@ class _Run:
 
     def batch(self, batch: Problem, dtype: str, reference: Reference) -> None:
         results: dict[tuple[str, str], dict[str, Any]] = {}
+        wanted = [q for q in self.quantities if not (q == "hess" and batch.whole)]  # the diagonal of a whole is not asked for
         for library in self.libraries:
             if library.missing():
                 continue
@@ -199,14 +209,20 @@ class _Run:
                 if mode == "compiled" and not library.compiles:
                     continue
                 self.progress(f"{self.subject.label}: {library.name} {mode} {dtype} {batch.targets_kind}")
-                quantities = [q for q in self.quantities if not (q == "hess" and mode == "compiled")]
+                quantities = [q for q in wanted if not (q == "hess" and mode == "compiled")]
                 try:
                     results[library.name, mode] = self.subject.run(library, mode, dtype, batch, quantities)
                 except Exception as error:
                     results[library.name, mode] = dict.fromkeys(quantities, error)
-        for quantity in self.quantities:
+        for quantity in wanted:
             self.progress(f"{self.subject.label}: reference {dtype} {batch.targets_kind} {quantity}")
-            exact = reference.exact(batch, quantity)
+            try:
+                exact = reference.exact(batch, quantity)
+            except Exception as error:
+                row = Row(self.subject.label, "reference", "", dtype, quantity, batch.targets_kind, against=reference.name)
+                row.status, row.message = "crashed", _one_line(error)
+                self.report.rows.append(row)
+                continue
             self._quantity(batch, dtype, reference, quantity, exact, results)
 
     def _quantity(

@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from .compare import check
-from .oracles import ORACLES, Oracle
-from .problems import problem
+from arrayloss.core.loss import REGISTRY
+
+from .compare import check, forms
+from .libraries import LIBRARIES
+from .oracles import ORACLES
+from .problems import Problem, batches
 from .report import Report
 from .subject import Subject, named_loss
 
 EVERY = 75  # of the images, how many share one that is held against the definition
+EVERY_WHOLE = 900  # the same where all pixels depend on each other
 
 
 @dataclass(frozen=True)
@@ -56,13 +60,14 @@ def overview(
 
     All the data is compared with NumPy's float64, which itself is compared with the definition in mpmath on a sample.
     """
-    for name, rows in ORACLES.items():
-        loss = named_loss(name)
-        for row in rows:
-            options = dict(row.options[0])
-            shared: dict[str, Any] = {"max_ulp": max_ulp, "points": "digits", "targets": row.targets[0], "progress": progress, **options}
+    for name in REGISTRY:
+        for options in _options(name):
+            (domains, kinds, whole_options, oracle), *_ = forms(name, options)
+            kind = kinds[0]
+            shared: dict[str, Any] = {"max_ulp": max_ulp, "points": "digits", "targets": kind, "progress": progress, **options}
+            every = EVERY if oracle is not None else EVERY_WHOLE
             confirmed = check(
-                name, backends=["numpy"], modes=["eager"], dtypes=["float64"], every=EVERY, quantities=["value", "grad"], **shared
+                name, backends=["numpy"], modes=["eager"], dtypes=["float64"], every=every, quantities=["value", "grad"], **shared
             )
             report = check(
                 name, backends=backends, modes=modes, dtypes=[dtype], quantities=["value", "grad"], reference="float64:numpy", **shared
@@ -70,18 +75,19 @@ def overview(
             for r in confirmed.rows:
                 r.backend = "float64 reference"
             report.extend(confirmed)
-            value, gradient = _mean(loss, row, dtype, options)
-            yield Line(name, str(options.get("given", "")), value, gradient, report)
+            batch = batches(domains, kind, "digits", np.random.default_rng(0), whole_options)[0].rounded(dtype)
+            yield Line(name, str(options.get("given", "")), *_mean(name, batch, dtype), report)
 
 
-def _mean(loss: Any, row: Oracle, dtype: str, options: dict[str, Any]) -> tuple[float, float]:
+def _options(name: str) -> list[dict[str, Any]]:
+    """One set of options for each form of the predictions."""
+    return [dict(o.options[0]) for o in ORACLES.get(name, ())] or [{}]
+
+
+def _mean(name: str, batch: Problem, dtype: str) -> tuple[float, float]:
     """The mean over the digits in NumPy, and the norm of its gradient."""
-    from .libraries import LIBRARIES
-
-    batch = problem(row.predictions, row.targets[0], "digits", np.random.default_rng(0), options).rounded(dtype)
-    subject = Subject(loss.name, {}, loss, reduction="mean")
+    subject = Subject(name, {}, named_loss(name), reduction="mean")
     found = subject.run(LIBRARIES["numpy"], "eager", dtype, batch, ("value", "grad"))
-    for result in found.values():
-        if isinstance(result, Exception):
-            raise result
+    if any(isinstance(result, Exception) for result in found.values()):
+        return float("nan"), float("nan")  # the report says why
     return float(found["value"][0]), float(np.sqrt(sum(np.sum(g**2) for g in found["grad"])))

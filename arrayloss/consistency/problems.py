@@ -1,7 +1,8 @@
 """The inputs that losses are compared on: synthetic points that reach every corner of a domain, or real data.
 
 A domain is named as in the oracles: "real", "positive" and "unit" for losses of elements, "logits", "log_probs" and "probs" for
-losses of rows of classes; targets are "binary", "unit", "real", "labels" or "distribution".
+losses of rows of classes, "masks" (logits) and "mask_probs" for losses of whole regions; targets are "binary", "unit", "real",
+"labels" or "distribution".
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from .libraries import rounded
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 ROWS = ("logits", "log_probs", "probs")
+WHOLE = ("masks", "mask_probs")
+DOMAINS = ("real", "positive", "unit", *ROWS, *WHOLE)
+TARGETS = ("binary", "unit", "real", "labels", "distribution")
 POINTS = ("edges", "grid", "random", "digits")
 
 
@@ -30,6 +34,7 @@ class Problem:
     targets: np.ndarray[Any, Any]
     axis: int | None = None  # of the classes
     options: Mapping[str, Any] = field(default_factory=dict)
+    whole: bool = False  # one number for everything, whose elements are not independent
 
     def rounded(self, dtype: str) -> Problem:
         """The same batch with every number as a dtype holds it."""
@@ -47,33 +52,31 @@ class Problem:
         return replace(self, predictions=tuple(p[index] for p in self.predictions), targets=self.targets[index])
 
 
-def problem(
-    predictions: Sequence[str],
+def batches(
+    domains: Sequence[str],
     targets: str,
     points: str,
     rng: np.random.Generator,
     options: Mapping[str, Any] | None = None,
     classes: int = 3,
-) -> Problem:
-    """A batch for a domain. `points` joins names by +: "edges+grid+random", or is "digits"."""
+) -> list[Problem]:
+    """The batches of a domain: one, or one for each of the points where a loss is one of a whole. `points` joins names by +."""
     names = points.split("+")
-    for name in names:
-        if name not in POINTS:
-            raise ValueError(f"points must join some of {', '.join(POINTS)} by '+'; got {name!r}")
+    for kind, given, known in (("points", names, POINTS), ("domain", domains, DOMAINS), ("targets", [targets], TARGETS)):
+        for name in given:
+            if name not in known:
+                raise ValueError(f"{kind} must be among {', '.join(known)}; got {name!r}")
     options = dict(options or {})
-    parts = [
-        _digits(predictions, targets) if name == "digits" else _MAKERS[predictions[0] in ROWS](predictions, targets, name, rng, classes)
-        for name in names
-    ]
-    arrays = [np.concatenate(many) for many in zip(*parts, strict=True)]
-    axis = -1 if predictions[0] in ROWS else None
-    made = Problem(targets, tuple(arrays[:-1]), arrays[-1], axis, options)
+    if domains[0] in WHOLE:
+        return [_whole(domains[0], name, rng, options, classes) for name in names]
+    make = _rows if domains[0] in ROWS else _elements
+    parts = [_digits(domains, targets) if name == "digits" else make(domains, targets, name, rng, classes) for name in names]
+    *predictions, t = [np.concatenate(many) for many in zip(*parts, strict=True)]
     ignored = options.get("ignore_index")
     if ignored is not None and targets in ("labels", "binary"):
-        t: Any = made.targets.astype(np.int64)
+        t = t.astype(np.int64)
         t[::5] = ignored if isinstance(ignored, int) else ignored[0]
-        made = replace(made, targets=t)
-    return made
+    return [Problem(targets, tuple(predictions), t, -1 if domains[0] in ROWS else None, options)]
 
 
 # -- synthetic points ------------------------------------------------------------------------------------------------
@@ -142,7 +145,31 @@ def _rows(domains: Sequence[str], targets: str, name: str, rng: np.random.Genera
     return [rows, t]
 
 
-_MAKERS = {False: _elements, True: _rows}
+def _whole(domain: str, name: str, rng: np.random.Generator, options: Mapping[str, Any], classes: int) -> Problem:
+    """Masks of samples, with a class axis where the options name one, one-hot along it where classes exclude each other."""
+    axis, activation = options.get("axis"), options.get("activation")
+    if name == "digits":
+        pixels, labels = digits()
+        mean = np.stack([pixels[labels == c].mean(axis=0) for c in range(10)])[labels]
+        x, t = (mean - 8.0).reshape(-1, 8, 8) / 2, (pixels.reshape(-1, 8, 8) > 8).astype(np.float64)
+        if axis is not None:
+            x, t = (np.stack([sign * a + (sign < 0) * rest for sign in (1, -1)], axis=axis) for a, rest in ((x, 0.0), (t, 1.0)))
+    else:
+        shape = [2, 3, 4]
+        if axis is not None:
+            shape.insert(axis % 4, classes)
+        t = rng.integers(0, 2, shape).astype(np.float64)
+        if axis is not None and activation == "softmax":
+            owner = rng.integers(0, classes, [1 if i == axis % 4 else n for i, n in enumerate(shape)])
+            t = (np.arange(classes).reshape([-1 if i == axis % 4 else 1 for i in range(4)]) == owner).astype(np.float64)
+        x = 2.0 * rng.standard_normal(shape)
+        if name == "edges":  # all right, and confident
+            x = (2 * t - 1) * rng.uniform(4.0, 12.0, shape)
+        elif name == "grid":  # one sample without a target
+            t[0] = 0.0
+    if domain == "mask_probs":
+        x = 1 / (1 + np.exp(-x))
+    return Problem(f"masks {name}", (x,), t, None, options, whole=True)
 
 
 # -- real data -----------------------------------------------------------------------------------------------------------

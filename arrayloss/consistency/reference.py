@@ -44,7 +44,13 @@ class Reference:
 
 
 def _nudged(problem: Problem) -> Iterator[Problem]:
-    """The batch with one input of every element (or row) changed relatively by STEP."""
+    """The batch with one input of every element (or row) changed relatively by STEP; of a whole, all of them up or down."""
+    if problem.whole:
+        for seed in range(3):
+            x = problem.predictions[0]
+            signs = np.where(np.random.default_rng(seed).integers(0, 2, x.shape) == 1, 1.0, -1.0) if seed else np.sign(x)
+            yield replace(problem, predictions=(x * (1 + STEP * signs),))
+        return
     arrays = [*problem.predictions] + ([] if problem.labels else [problem.targets])
     for i, a in enumerate(arrays):
         places: Sequence[Any] = [...] if problem.axis is None else [(..., c) for c in range(a.shape[-1])]
@@ -159,6 +165,27 @@ def _split(values: Any, shape: tuple[int, ...]) -> Exact:
     high = np.array([float(v) for v in flat])
     low = np.array([float(v - h) if np.isfinite(h) else 0.0 for v, h in zip(flat, high.tolist(), strict=True)])
     return Exact(high.reshape(shape), low.reshape(shape))
+
+
+@dataclass(frozen=True)
+class Whole(Reference):
+    """A definition in mpmath of a whole batch of masks: `OVERLAPS` by name, with the mean over samples and classes."""
+
+    loss: str
+    name: str
+
+    def exact(self, problem: Problem, quantity: str) -> tuple[Exact, ...]:
+        from .overlap_oracles import DIGITS as ENOUGH
+        from .overlap_oracles import gradient, whole
+
+        (x,) = problem.predictions
+        shape = x.shape
+        options = {"activation": None, **problem.options}
+        with mpmath.workdps(ENOUGH):
+            p, t = ({i: mpf(float(a[i])) for i in np.ndindex(*shape)} for a in (x, problem.targets))
+            if quantity == "value":
+                return (_split(whole(self.loss, p, t, shape, **options), ()),)
+            return (_split(gradient(self.loss, p, t, shape, list(np.ndindex(*shape)), **options), shape),)
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from arrayloss.core.loss import Loss
+from arrayloss.core.loss import REGISTRY, Loss
 
 from .libraries import LIBRARIES, Library
+from .overlap_oracles import OVERLAPS
 from .problems import Problem
 
 Array = Any
@@ -28,19 +29,17 @@ class Subject:
     target_at: int = -1  # where the targets stand among the arguments
     reduction: str = "none"
     target_dtype: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(
-        cls, subject: Any, *, signature: str | None, reduction: str | None, target_dtype: str | None, options: Mapping[str, Any]
-    ) -> Subject:
+    def of(cls, subject: Any, *, signature: str | None, reduction: str | None, target_dtype: str | None) -> Subject:
         """One of our losses by name or itself, one function for all libraries, or functions by library."""
         if isinstance(subject, str):
             subject = named_loss(subject)
         if isinstance(subject, Loss):
             if signature is not None:
                 raise ValueError(f"signature is for functions of your own; {subject.name} takes predictions, then targets")
-            return cls(subject.name, {}, subject, reduction=_one_of("reduction", reduction or "none", REDUCTIONS), options=options)
+            usual = "mean" if subject.name in OVERLAPS else "none"
+            return cls(subject.name, {}, subject, reduction=_one_of("reduction", reduction or usual, REDUCTIONS))
         functions = dict(subject) if isinstance(subject, Mapping) else dict.fromkeys(LIBRARIES, subject)
         for name, function in functions.items():
             if name not in LIBRARIES:
@@ -137,10 +136,8 @@ def named_loss(name: str) -> Loss[Any]:
     """One of our losses by name."""
     import arrayloss
 
-    found = getattr(arrayloss, name, None)
+    found = REGISTRY.get(name) or getattr(arrayloss, name, None)
     if not isinstance(found, Loss):
-        from arrayloss.core.loss import REGISTRY
-
         raise ValueError(f"there is no loss {name!r}; there are {', '.join(sorted(REGISTRY))}")
     return found
 
