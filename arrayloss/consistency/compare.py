@@ -35,6 +35,7 @@ def check(
     every: int = 1,
     rng: int = 0,
     max_ulp: float = 8,
+    relative_to: str = "number",
     signature: str | None = None,
     reduction: str | None = None,
     domain: str | None = None,
@@ -67,6 +68,9 @@ def check(
     rng : seed of the random points
     max_ulp : number
         What a result may be off, in units in the last place; more only where the last place of the inputs moves it by more.
+    relative_to : "number" or "batch"
+        Whether a small number must be right to its own digits, or only to those of the largest of its batch. A plain formula in
+        floating point is often the same loss in the second sense only: `log_softmax` loses the digits of confident rows.
     signature : str
         The order of the arguments of functions of your own: "input,target", "y_true,y_pred" and so on. Never guessed.
     reduction : "mean", "sum" or "none"
@@ -92,7 +96,12 @@ def check(
     >>> report.passed
     True
     """
-    for name, given, known in (("modes", modes, MODES), ("dtypes", dtypes, DTYPES), ("quantities", quantities, QUANTITIES)):
+    for name, given, known in (
+        ("modes", modes, MODES),
+        ("dtypes", dtypes, DTYPES),
+        ("quantities", quantities, QUANTITIES),
+        ("relative_to", [relative_to], ("number", "batch")),
+    ):
         for value in given:
             if value not in known:
                 raise ValueError(f"{name} must be some of {', '.join(known)}; got {value!r}")
@@ -103,7 +112,7 @@ def check(
             raise ValueError(f"the subject has no function for {library.name}; it has {', '.join(made.functions)}")
     cases = list(_cases(made, reference, domain, targets, options))
     report = Report(made.label, max_ulp)
-    run = _Run(made, wanted, tuple(modes), tuple(quantities), max_ulp, report, progress or (lambda line: None))
+    run = _Run(made, wanted, tuple(modes), tuple(quantities), max_ulp, relative_to, report, progress or (lambda line: None))
     for library in wanted:
         if library.missing():
             report.rows.append(Row(made.label, library.name, status="missing", message=library.missing() or ""))
@@ -196,6 +205,7 @@ class _Run:
     modes: Sequence[str]
     quantities: Sequence[str]
     max_ulp: float
+    relative_to: str
     report: Report
     progress: Callable[[str], Any]
 
@@ -255,7 +265,7 @@ class _Run:
             self._between(batch, dtype, quantity, which, agreed, numbers, moved)
 
     def _judge(self, row: Row, result: Any, exact: Exact, dtype: str, moved: Any, batch: Problem) -> None:
-        found = judge(result, exact, dtype, self.max_ulp, moved)
+        found = judge(result, exact, dtype, self.max_ulp, moved, relative_to=self.relative_to)
         row.fill(found, worst_of(batch, result, exact, found, row))
         row.errors = found.errors
         row.at = position(batch, exact.shape)
@@ -268,7 +278,7 @@ class _Run:
         for (a, x), (b, y) in combinations(agreed.items(), 2):
             if a[0] == b[0]:
                 continue
-            found = judge(x, Exact.of(y), dtype, 2 * self.max_ulp, moved)
+            found = judge(x, Exact.of(y), dtype, 2 * self.max_ulp, moved, relative_to=self.relative_to)
             row = Row(self.subject.label, f"{a[0]} - {b[0]}", a[1] if a[1] == b[1] else "both", dtype, quantity, batch.targets_kind, which)
             row.against = "each other"
             row.fill(found, worst_of(batch, x, Exact.of(y), found, row))

@@ -68,6 +68,7 @@ class Row:
     count: int = 0
     max_ulp: float = 0.0
     wrong: int = 0
+    lost: int = 0
     conditioned: int = 0
     subnormal: int = 0
     flushed: int = 0
@@ -78,7 +79,7 @@ class Row:
     def fill(self, found: Judgement, worst: Worst | None) -> None:
         """Take over what was counted."""
         self.count, self.max_ulp = int(found.errors.size), found.max_ulp
-        self.wrong, self.conditioned = int(found.wrong.sum()), found.conditioned
+        self.wrong, self.lost, self.conditioned = int(found.wrong.sum()), found.lost, found.conditioned
         self.subnormal, self.flushed = found.subnormal, found.flushed
         self.worst = worst
         self.status = "differs" if self.wrong else "agrees"
@@ -92,7 +93,8 @@ class Row:
         """What there is to say beside the numbers."""
         notes = [self.message] if self.message else []
         if self.wrong:
-            notes.append(f"{self.wrong} of {self.count} wrong")
+            lost = "all small numbers that lost digits" if self.lost == self.wrong else f"{self.lost} small numbers that lost digits"
+            notes.append(f"{self.wrong} of {self.count} wrong" + (f" ({lost})" if self.lost else ""))
         if self.conditioned:
             notes.append(f"{self.conditioned} judged by their terms")
         if self.flushed:

@@ -63,6 +63,7 @@ class Judgement:
     errors: Floats  # in ulps; 0 where subnormal
     judged: Floats  # the same, in units of what the inputs' last place moves a number by where that is how it was judged
     wrong: np.ndarray[Any, np.dtype[np.bool_]]
+    lost: int  # wrong numbers that would be right beside the largest of the batch: the same loss, with digits lost
     conditioned: int  # beyond max_ulp, and right because the input's last place moves the number by more
     flushed: int  # subnormal numbers that came out as 0
     subnormal: int
@@ -97,8 +98,13 @@ def in_ulps(computed: Floats, exact: Exact, dtype: str) -> Floats:
     return np.where(np.isnan(errors), np.inf, errors)
 
 
-def judge(computed: Any, exact: Exact, dtype: str, max_ulp: float, moved: Callable[[Any], Floats]) -> Judgement:
-    """Judge results. `moved(wrong)` says by how much a relative change of the inputs changes the numbers that the mask names."""
+def judge(
+    computed: Any, exact: Exact, dtype: str, max_ulp: float, moved: Callable[[Any], Floats], *, relative_to: str = "number"
+) -> Judgement:
+    """Judge results. `moved(wrong)` says by how much a relative change of the inputs changes the numbers that the mask names.
+
+    `relative_to="batch"` takes the spacing at the largest number of the batch for all of them.
+    """
     computed = np.asarray(computed, dtype=np.float64)
     if computed.shape != exact.shape:
         raise ValueError(f"the result has shape {computed.shape} where {exact.shape} was declared")
@@ -108,11 +114,17 @@ def judge(computed: Any, exact: Exact, dtype: str, max_ulp: float, moved: Callab
     subnormal = (np.abs(exact.high) < tiny) & (np.abs(computed) <= tiny) & ((exact.high != 0) | (computed != 0))
     errors = np.where(subnormal, 0.0, errors)
     judged = errors.copy()
-    beyond = errors > max_ulp
+    absolute = errors * spacing(np.abs(exact.high), dtype)
+    largest = np.max(np.abs(exact.high), where=np.isfinite(exact.high), initial=0.0)
+    beside = absolute / spacing(np.asarray(largest), dtype)
+    if relative_to == "batch":
+        judged = np.where(np.isfinite(errors), beside, errors)
+    beyond = judged > max_ulp
     finite = beyond & np.isfinite(errors)
     if finite.any():
         units = np.maximum(np.ldexp(moved(finite), 1 - f.digits), spacing(np.abs(exact.high[finite]), dtype))
-        judged[finite] = np.abs((computed[finite] - exact.high[finite]) - exact.low[finite]) / units
+        judged[finite] = absolute[finite] / units
     wrong = judged > max_ulp
+    lost = int((wrong & (beside <= max_ulp)).sum())
     conditioned = int((beyond & ~wrong).sum())
-    return Judgement(errors, judged, wrong, conditioned, int((subnormal & (computed == 0)).sum()), int(subnormal.sum()))
+    return Judgement(errors, judged, wrong, lost, conditioned, int((subnormal & (computed == 0)).sum()), int(subnormal.sum()))
