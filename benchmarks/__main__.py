@@ -55,7 +55,10 @@ def measured(row: Row, small: bool, budget: float) -> dict[str, Any]:
     if missing:
         return {**entry, "missing": f"{' and '.join(missing)} not installed"}
     with threads(row.threads):
-        ours, peer = row.make(small)
+        try:
+            ours, peer = row.make(small)
+        except ImportError as error:
+            return {**entry, "missing": str(error)}
         timing = compare(ours, peer, budget)
         entry |= {"ours_ms": timing.ours * 1e3, "peer_ms": timing.peer * 1e3, "ratio": timing.ratio, "rounds": timing.rounds}
         entry["reached"] = timing.ratio <= row.target

@@ -49,9 +49,7 @@ def _saved(small: bool) -> tuple[float, float]:
     from arrayloss import sigmoid_focal_loss
 
     x, t = torch_inputs((2**12 if small else 2**22,))
-    return saved_bytes(lambda: sigmoid_focal_loss(x, t), x, t) / MIB, saved_bytes(
-        lambda: peers.torchvision_sigmoid_focal(x, t), x, t
-    ) / MIB
+    return saved_bytes(lambda: sigmoid_focal_loss(x, t), x, t) / MIB, saved_bytes(lambda: peers.torchvision_sigmoid_focal(x, t), x, t) / MIB
 
 
 def saved_bytes(forward: Callable[[], Any], *inputs: Any) -> int:

@@ -36,13 +36,24 @@ def cut(array: Array, index: Index) -> Array:
 
 
 def sweep(
-    op: Any, xp: Any, arrays: Sequence[Array], *, order: int, size: int, empty: Callable[[Sequence[int], Any], Array], run: Run = map
+    op: Any,
+    xp: Any,
+    arrays: Sequence[Array],
+    *,
+    order: int,
+    size: int,
+    empty: Callable[[Sequence[int], Any], Array],
+    run: Run = map,
 ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    """The outputs of an operation and, for order 1, its slopes in the dtype of the computation."""
+    """The outputs of an operation and, for order 1, their slopes in the dtype of the computation, in arrays of their own.
+
+    What divides the total divides the slopes here: the copy into place costs the same without it.
+    """
     shape = tuple(arrays[0].shape)
+    scale = 1 / op.denominator(shape) if order else 1.0
     if prod(shape) <= size:
         outputs, *rest = op.step(xp, arrays, order, read_labels=True)
-        return op.settle(xp, arrays[0], outputs), rest[0] if rest else ()
+        return op.settle(xp, arrays[0], outputs), tuple(xp.multiply(slope, scale) for slope in rest[0]) if rest else ()
     elements = op.element_shape(shape)
     slopes: tuple[Array, ...] = ()
     if order:
@@ -53,7 +64,7 @@ def sweep(
     def block(index: Index) -> tuple[Array, ...]:
         outputs, *rest = op.step(xp, [cut(a, index) for a in arrays], order, read_labels=True)
         for whole, part in zip(slopes, rest[0] if rest else (), strict=True):
-            whole[index] = part
+            xp.multiply(part, scale, out=whole[index])
         if values is not None:
             cut(values, index)[...] = outputs[0]
         return outputs
@@ -73,3 +84,30 @@ def sweep(
         for s, o in zip(sums, outputs, strict=True):
             cut(s, index)[...] += o
     return op.settle(xp, arrays[0], sums), slopes
+
+
+def sweep_back(
+    op: Any,
+    xp: Any,
+    arrays: Sequence[Array],
+    cotangents: Sequence[Any],
+    *,
+    size: int,
+    empty: Callable[[Sequence[int], Any], Array],
+    run: Run = map,
+) -> tuple[Array, ...]:
+    """The gradients of an operation that saves no slope, from derivatives for its outputs: its inputs are swept a second time."""
+    shape = tuple(arrays[0].shape)
+    spread = op.spread_all(xp, arrays[0], cotangents)
+    if prod(shape) <= size:
+        return op.gradient(xp, arrays, spread, read_labels=True)
+    gradients = tuple(empty(shape, a.dtype) for a in arrays[: op.predictions])
+
+    def block(index: Index) -> None:
+        parts = op.gradient(xp, [cut(a, index) for a in arrays], [cut(g, index) for g in spread], read_labels=True)
+        for whole, part in zip(gradients, parts, strict=True):
+            whole[index] = part
+
+    for _ in run(block, list(indices(shape, op.classes, size))):
+        pass
+    return gradients

@@ -15,7 +15,7 @@ import array_api_compat.numpy as xp
 import numpy as np
 
 from .base import Adapter, Pull
-from .blocks import sweep
+from .blocks import sweep, sweep_back
 
 Array = Any
 BLOCK = 2**15  # entries; with the temporaries of a kernel they fit into a second-level cache
@@ -52,15 +52,18 @@ class NumPy(Adapter):
         return self._sweep(op, arrays, 0)[0]
 
     def linearize(self, op: Any, arrays: Sequence[Array]) -> tuple[tuple[Array, ...], Pull]:
+        if not op.saves_slope:
+            return self._sweep(op, arrays, 0)[0], lambda cotangents: self._sweep_back(op, arrays, cotangents)
         outputs, slopes = self._sweep(op, arrays, 1)
+        slopes = tuple(map(np.asarray, slopes))  # of a 0-d prediction the slope is a scalar
 
         def pull(cotangents: Sequence[Any]) -> tuple[Array, ...]:
             g = op.spread(xp, arrays[0], cotangents[0])
-            places = [np.asarray(s) for s in slopes]  # of a 0-d prediction the slope is a scalar
-            with np.errstate(all="ignore"):
-                return tuple(
-                    np.multiply(s, g, out=s, casting="unsafe").astype(x.dtype, copy=False) for s, x in zip(places, arrays, strict=False)
-                )
+            if not (isinstance(g, float) and g == 1):
+                with np.errstate(all="ignore"):
+                    for s in slopes:
+                        np.multiply(s, g, out=s, casting="unsafe")
+            return tuple(s.astype(x.dtype, copy=False) for s, x in zip(slopes, arrays, strict=False))
 
         return outputs, pull
 
@@ -72,6 +75,10 @@ class NumPy(Adapter):
     def _sweep(self, op: Any, arrays: Sequence[Array], order: int) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         with np.errstate(all="ignore"):
             return sweep(op, xp, arrays, order=order, size=BLOCK, empty=np.empty, run=_run)
+
+    def _sweep_back(self, op: Any, arrays: Sequence[Array], cotangents: Sequence[Any]) -> tuple[Array, ...]:
+        with np.errstate(all="ignore"):
+            return sweep_back(op, xp, arrays, cotangents, size=BLOCK, empty=np.empty, run=_run)
 
 
 def _run(block: Callable[[Any], Any], blocks: Iterable[Any]) -> Iterable[Any]:

@@ -19,50 +19,29 @@ from torch.autograd import forward_ad
 from arrayloss.core import special
 
 from .base import Adapter, Pull
-from .blocks import sweep
+from .blocks import sweep, sweep_back
+from .torch_native import Eager
 
 BLOCK = 2**18  # entries; smaller ones are dominated by the cost of a call
 
 
-class _Eager(special.Native):
-    """The array API in native calls, for tensors that nothing traces and nothing differentiates."""
+_EAGER = Eager()
+
+
+class _Traced(special.Native):
+    """The array API where a compiler or a transform looks on."""
+
+    __name__ = "torch"
 
     def __getattr__(self, name: str) -> Any:
-        value = getattr(xp, name)
-        setattr(self, name, value)
-        return value
-
-    where = staticmethod(torch.where)
-    minimum = staticmethod(torch.minimum)
-    maximum = staticmethod(torch.maximum)
-    reshape = staticmethod(torch.reshape)
-    broadcast_to = staticmethod(torch.broadcast_to)
-    zeros_like = staticmethod(torch.zeros_like)
-    ones_like = staticmethod(torch.ones_like)
-    full_like = staticmethod(torch.full_like)
-
-    @staticmethod
-    def astype(x: Tensor, dtype: torch.dtype, *, copy: bool = True) -> Tensor:
-        return x.to(dtype, copy=copy)
-
-    @staticmethod
-    def sum(x: Tensor, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
-        return xp.sum(x, axis=axis, dtype=dtype, keepdims=keepdims) if axis in (None, ()) else torch.sum(x, axis, keepdims, dtype=dtype)
-
-    @staticmethod
-    def sigmoid_pair(x: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.sigmoid(x), torch.sigmoid(-x)
+        return getattr(xp, name)
 
     @staticmethod
     def at_label(a: Tensor, labels: Tensor, axis: int) -> Tensor:
-        return torch.gather(a, axis, labels)
-
-    @staticmethod
-    def with_label(a: Tensor, labels: Tensor, entries: Any, axis: int) -> Tensor:
-        return torch.scatter(a, axis, labels, entries)
+        return torch.gather(a, axis, labels)  # `take_along_dim` would tie a compiled loss to one batch size
 
 
-_EAGER = _Eager()
+_TRACED = _Traced()
 
 
 def _vjp_of_others(op: Any, arrays: Sequence[Tensor], live: Sequence[int]) -> tuple[list[Tensor], Any]:
@@ -72,7 +51,7 @@ def _vjp_of_others(op: Any, arrays: Sequence[Tensor], live: Sequence[int]) -> tu
         everything = list(arrays)
         for i, a in zip(live, others, strict=True):
             everything[i] = a
-        return [o for o in op.forward(xp, everything) if o.is_floating_point()]
+        return [o for o in op.forward(_TRACED, everything) if o.is_floating_point()]
 
     return torch.func.vjp(value, *(arrays[i] for i in live))
 
@@ -90,7 +69,7 @@ class _General(torch.autograd.Function):
 
     @staticmethod
     def forward(op: Any, *arrays: Tensor) -> tuple[Tensor, ...]:
-        return op.forward(xp, arrays)
+        return op.forward(_TRACED, arrays)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -108,8 +87,8 @@ class _General(torch.autograd.Function):
         gradients: list[Any] = [None] * len(arrays)
         needs = ctx.needs_input_grad[1:]
         if any(needs[: op.predictions]):
-            outputs, residual = op.linearize(xp, arrays)
-            gradients[: op.predictions] = op.pull(xp, arrays, residual, _dense(cotangents, outputs))
+            outputs, residual = op.linearize(_TRACED, arrays)
+            gradients[: op.predictions] = op.pull(_TRACED, arrays, residual, _dense(cotangents, outputs))
         live = [i for i in range(op.predictions, len(arrays)) if needs[i]]
         if live:
             outputs, pullback = _vjp_of_others(op, arrays, live)
@@ -137,10 +116,10 @@ def _dense(cotangents: Iterable[Any], outputs: Iterable[Tensor]) -> list[Tensor]
 
 def _push(op: Any, arrays: Sequence[Tensor], tangents: Sequence[Any]) -> tuple[Any, ...]:
     """Tangents of the outputs; those of counts are None."""
-    outputs, residual = op.linearize(xp, arrays)
+    outputs, residual = op.linearize(_TRACED, arrays)
     moved: list[Any] = [torch.zeros_like(o) if o.is_floating_point() else None for o in outputs]
     if any(t is not None for t in tangents[: op.predictions]):
-        for i, m in enumerate(op.push(xp, arrays, residual, tangents[: op.predictions])):
+        for i, m in enumerate(op.push(_TRACED, arrays, residual, tangents[: op.predictions])):
             moved[i] = moved[i] + m
     live = [i for i in range(op.predictions, len(arrays)) if tangents[i] is not None]
     if live:
@@ -167,14 +146,36 @@ class _Fast(torch.autograd.Function):
         if g is None:
             return (None, *(None for _ in arrays))
         if torch.is_grad_enabled():  # create_graph: the slope is wanted as a function of the inputs
-            _, slopes = op.linearize(xp, arrays)
+            _, slopes = op.linearize(_TRACED, arrays)
             return (None, *op.pull(xp, arrays, slopes, cotangents), *nothing)
-        slopes = ctx.slopes
-        if torch._C._autograd._get_current_graph_task_keep_graph() or _is_batched(g):
-            return (None, *op.pull(xp, arrays, slopes, cotangents), *nothing)
-        ctx.slopes = None
-        g = op.spread(xp, arrays[0], g)
-        return (None, *(s.mul_(g).to(x.dtype) for s, x in zip(slopes, arrays, strict=False)), *nothing)
+        keep = torch._C._autograd._get_current_graph_task_keep_graph() or _is_batched(g)
+        gradients = _scaled(op, arrays, ctx.slopes, g, in_place=not keep)
+        if not keep:
+            ctx.slopes = None
+        return (None, *gradients, *nothing)
+
+
+class _Twice(torch.autograd.Function):
+    """For operations that save no slope: the inputs are swept again in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, op: Any, *arrays: Tensor) -> tuple[Tensor, ...]:
+        ctx.op = op
+        ctx.save_for_backward(*arrays)
+        ctx.set_materialize_grads(False)
+        return _sweep(op, arrays, 0)[0]
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Any) -> tuple[Any, ...]:
+        arrays, op = ctx.saved_tensors, ctx.op
+        given = [c for c in cotangents if c is not None]
+        if not given:
+            return (None, *(None for _ in arrays))
+        if torch.is_grad_enabled() or any(map(_is_batched, given)):
+            gradients = op.pull(xp, arrays, None, cotangents)
+        else:
+            gradients = _sweep_back(op, arrays, cotangents)
+        return (None, *gradients, *(None for _ in arrays[op.predictions :]))
 
 
 def _is_batched(a: Tensor) -> bool:
@@ -183,8 +184,25 @@ def _is_batched(a: Tensor) -> bool:
 
 
 def _sweep(op: Any, arrays: Sequence[Tensor], order: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    device = arrays[0].device
-    return sweep(op, _EAGER, arrays, order=order, size=BLOCK, empty=lambda shape, dtype: torch.empty(shape, dtype=dtype, device=device))
+    return sweep(op, _EAGER, arrays, order=order, size=BLOCK, empty=_empty)
+
+
+def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    return torch.empty(shape, dtype=dtype)
+
+
+def _scaled(op: Any, arrays: Sequence[Tensor], slopes: Sequence[Tensor], g: Any, in_place: bool = True) -> tuple[Tensor, ...]:
+    """The slopes of a sweep times the cotangent, which is 1 most of the time."""
+    g = op.spread(xp, arrays[0], g)
+    if isinstance(g, float) or (g.ndim == 0 and not _is_batched(g)):
+        g = float(g)
+        if g == 1 and in_place:
+            return tuple(s.to(x.dtype) for s, x in zip(slopes, arrays, strict=False))
+    return tuple((s.mul_(g) if in_place else s * g).to(x.dtype) for s, x in zip(slopes, arrays, strict=False))
+
+
+def _sweep_back(op: Any, arrays: Sequence[Tensor], cotangents: Sequence[Any]) -> tuple[Tensor, ...]:
+    return sweep_back(op, _EAGER, arrays, cotangents, size=BLOCK, empty=_empty)
 
 
 def is_plain(arrays: Sequence[Any]) -> bool:
@@ -204,7 +222,7 @@ class Torch(Adapter):
     has_autograd = True
 
     def __init__(self) -> None:
-        super().__init__(xp)
+        super().__init__(_TRACED)
         self.name = "torch"
 
     def conversion(self, name: str) -> str:
@@ -232,24 +250,24 @@ class Torch(Adapter):
 
     def forward(self, op: Any, arrays: Sequence[Tensor]) -> tuple[Tensor, ...]:
         arrays = tuple(arrays)
+        learning = torch.is_grad_enabled() and any(a.requires_grad for a in arrays)
+        if torch.compiler.is_compiling():  # without a gradient no Function: dynamo would hand our forward a context
+            return _General.apply(op, *arrays) if learning else op.forward(_TRACED, arrays)
         if not is_plain(arrays):
-            return (_General if torch.compiler.is_compiling() else _GeneralWithForwardMode).apply(op, *arrays)
-        if not torch.is_grad_enabled() or not any(a.requires_grad for a in arrays):
+            return _GeneralWithForwardMode.apply(op, *arrays)
+        if not learning:
             return _sweep(op, arrays, 0)[0]
         if any(a.requires_grad for a in arrays[op.predictions :]):
             return _GeneralWithForwardMode.apply(op, *arrays)
-        return _Fast.apply(op, *arrays)
+        return (_Fast if op.saves_slope else _Twice).apply(op, *arrays)
 
     def linearize(self, op: Any, arrays: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Pull]:
         if not is_plain(arrays) or (torch.is_grad_enabled() and any(a.requires_grad for a in arrays)):
             return super().linearize(op, arrays)
+        if not op.saves_slope:
+            return _sweep(op, arrays, 0)[0], lambda cotangents: _sweep_back(op, arrays, cotangents)
         outputs, slopes = _sweep(op, arrays, 1)
-
-        def pull(cotangents: Sequence[Any]) -> tuple[Tensor, ...]:
-            g = op.spread(xp, arrays[0], cotangents[0])
-            return tuple(s.mul_(g).to(x.dtype) for s, x in zip(slopes, arrays, strict=False))
-
-        return outputs, pull
+        return outputs, lambda cotangents: _scaled(op, arrays, slopes, cotangents[0])
 
 
 ADAPTER = Torch()

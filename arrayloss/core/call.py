@@ -47,7 +47,7 @@ class Call:
     def parts(self) -> Parts:
         if self.reduction == "none":
             raise ValueError("reduction must be 'mean' or 'sum' for parts; got 'none'")
-        if self.normalizer != "weights":
+        if not isinstance(self.normalizer, str) or self.normalizer != "weights":
             raise ValueError(f"normalizer belongs to finish, not to parts; got {self.normalizer!r}")
         shape = self.arrays[0].shape
         assert self.op.reduce is not None
@@ -58,7 +58,7 @@ class Call:
             names.append("weight")
         if self._masked():
             names.append("count")
-        outputs = dict(zip(names, self.backend.forward(replace(self.op, outputs=tuple(names)), self.arrays), strict=True))
+        outputs = dict(zip(names, self.backend.forward(replace(self.op, outputs=tuple(names), mean=False), self.arrays), strict=True))
         xp = self.backend.xp
         if "count" not in outputs:
             full = self.backend.constant(self._elements(), outputs_integer(xp), self.arrays[0])
@@ -86,7 +86,7 @@ class Call:
 
     def _with_denominator(self) -> Separable:
         """The operation, with the denominator of a mean among its outputs if that is no plain number."""
-        if self.reduction == "mean" and isinstance(self.normalizer, str):
+        if self.reduction == "mean" and isinstance(self.normalizer, str) and not self.op.mean:
             if self.normalizer == "weights" and self._weighted():
                 return replace(self.op, outputs=("total", "weight"))
             if self._masked():
@@ -97,6 +97,10 @@ class Call:
         """The number in the dtype that a caller sees, then its derivative for the total."""
         xp = self.backend.xp
         total = outputs[0]
+        if self.op.mean:
+            yield total
+            yield 1.0
+            return
         if self.reduction != "mean":
             yield xp.astype(total, self._dtype(), copy=False) if self.reduction == "sum" else total
             yield 1.0
@@ -108,7 +112,7 @@ class Call:
         else:
             denominator = self._elements()
         scale = 1.0
-        if self.normalizer == "weights" and not self._weighted():
+        if isinstance(self.normalizer, str) and self.normalizer == "weights" and not self._weighted():
             scale = self._constant_weight()
         yield from self.backend.stages(reduction.mean, total, denominator, scale, self._dtype())
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 _KINDS: dict[Any, str] = {}
+_RANGES: dict[Any, tuple[int, int]] = {}
 
 
 def name(dtype: Any) -> str:
     """`"float32"` for every library's float32."""
-    text = getattr(dtype, "name", None)
+    text = getattr(dtype, "__name__" if isinstance(dtype, type) else "name", None)  # jax.numpy.float32 is a class
     return text if isinstance(text, str) else str(dtype).rsplit(".", 1)[-1]
 
 
@@ -37,7 +38,12 @@ def kind(dtype: Any) -> str:
 
 
 def integer_range(dtype: Any) -> tuple[int, int]:
-    """Smallest and largest value of an integer dtype."""
-    text = name(dtype)
-    bits = int(text.lstrip("uint"))
-    return (0, 2**bits - 1) if text.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    """Smallest and largest value of an integer or boolean dtype."""
+    key = type(dtype), dtype
+    found = _RANGES.get(key)
+    if found is None:
+        text = name(dtype)
+        bits = 1 if kind(dtype) == "bool" else int(text.lstrip("uint"))
+        found = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if text.startswith("i") else (0, 2**bits - 1)
+        _RANGES[key] = found
+    return found

@@ -7,7 +7,7 @@ shapes, dtypes and Python numbers only; no array is read here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from math import isfinite
+from math import inf
 from typing import Any
 
 from . import dtypes
@@ -100,8 +100,10 @@ class Inputs:
     def _class_axis(self, targets: tuple[int, ...], axis: int | None) -> int:
         if self.ndim == 0:
             raise ValueError(f"{self.first} must have a class axis; got a 0-d array")
-        fits = [a for a in range(self.ndim) if targets in (self._without(a), self._without(a, keep=True))]
         last = self.ndim - 1
+        if last < 2 and axis is None and targets == self.shape[:-1]:
+            return last  # what nearly every classifier passes; the rest is for telling what is meant
+        fits = [a for a in range(self.ndim) if targets in (self._without(a), self._without(a, keep=True))]
         if axis is not None:
             named = normal_axis("axis", axis, self.ndim)
             if targets == self.shape or named in fits:
@@ -178,6 +180,9 @@ class Inputs:
         `class_weights` weigh elements, `mass` is what an element counts where the kernel weighs its own sum over classes.
         """
         factors = tuple(f for f in (self._per_element("weights", weights), class_weights) if f is not None)
+        masks = self._where(where)
+        weighted = mass is not None or any(isinstance(f, Slot) for f in factors)
+        plain = not weighted and masks is None and not (self.labels and self.labels.ignore)
         op = Separable(
             kernel,
             (*map(Slot, range(self.predictions)), *arguments),
@@ -186,11 +191,11 @@ class Inputs:
             labels=self.labels,
             weights=factors,
             mass=mass,
-            where=self._where(where),
+            where=masks,
             reduce=self._reduce(reduction, reduce_axes),
             half=self.half,
             wide=self.backend.has_float64(self.x),
-            mean=reduction == "mean" and isinstance(normalizer, str) and normalizer == "weights",
+            mean=plain and reduction == "mean" and isinstance(normalizer, str) and normalizer == "weights",
         )
         normalizer = self._normalizer(normalizer, reduction)
         return Call(self.backend, op, tuple(self.arrays), reduction, normalizer)
@@ -312,7 +317,7 @@ class Inputs:
         return named
 
     def _axes(self, name: str, axes: int | Sequence[int]) -> tuple[int, ...]:
-        named = tuple(normal_axis(name, a, self.ndim) for a in ((axes,) if isinstance(axes, int) else axes))
+        named = tuple(normal_axis(name, a, self.ndim) for a in ((axes,) if hasattr(axes, "__index__") else axes))
         if len(set(named)) != len(named):
             raise ValueError(f"{name} must name an axis once; got {axes!r}")
         return tuple(sorted(named))
@@ -413,7 +418,7 @@ def number(name: str, value: Any, *, low: float = -float("inf"), high: float = f
     if not is_number(value):
         raise TypeError(f"{name} must be a number; got {type(value).__name__}")
     result = float(value)
-    if not isfinite(result):
+    if not -inf < result < inf:  # a compiler that lets the number vary can follow a comparison, but no isfinite
         raise ValueError(f"{name} must be finite; got {result}")
     if not low <= result <= high:
         rule = f"at least {low:g}" if high == float("inf") else f"from {low:g} to {high:g}"
@@ -430,7 +435,7 @@ def ignored_labels(ignore_index: Any, dtype: Any) -> tuple[int, ...]:
     for value in values:
         if isinstance(value, bool) or not hasattr(value, "__index__") or getattr(value, "ndim", 0) != 0:
             raise TypeError(f"ignore_index must be an integer or a tuple of integers; got {ignore_index!r}")
-    low, high = (0, 1) if dtypes.kind(dtype) == "bool" else dtypes.integer_range(dtype)
+    low, high = dtypes.integer_range(dtype)
     return tuple(int(v) for v in values if low <= int(v) <= high)
 
 

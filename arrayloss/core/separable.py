@@ -22,15 +22,19 @@ class Separable(Operation):
     """One separable loss, up to but without the division of a mean."""
 
     mass: tuple[Any, ...] | None = None  # (function, arguments): what an element counts in a mean, beside its weights
-    mean: bool = False  # the total will be divided by what the elements weigh together
+    mean: bool = False  # the total is divided by what the elements weigh together, a plain number here, and rounded
 
     saves_slope = True  # what a backward pass needs is one array per prediction, whatever the cotangent
 
-    def expected(self, shape: Sequence[int]) -> float:
-        """The cotangent of the total that a backward pass will most likely bring: slopes may be multiplied by it beforehand."""
-        numbers = [w for w in self.weights if not isinstance(w, Slot)]
-        plain = self.mass is None and self.where is None and not (self.labels and self.labels.ignore) and len(numbers) == len(self.weights)
-        return 1 / ((prod(shape[a] for a in self.reduce or ()) * prod(numbers)) or 1) if self.mean and plain else 1.0
+    def denominator(self, shape: Sequence[int]) -> float:
+        """What divides the total, and with it the slopes; known so early, it costs a blocked sweep no pass of its own."""
+        return prod([shape[a] for a in self.reduce or ()]) * prod(self.weights) or 1 if self.mean else 1  # the mean over nothing is 0
+
+    def settle(self, xp: Any, x: Array, outputs: Sequence[Array]) -> tuple[Array, ...]:
+        outputs = super().settle(xp, x, outputs)
+        if not self.mean:
+            return outputs
+        return (xp.astype(outputs[0] / self.denominator(x.shape), xp.float32 if self.half else x.dtype, copy=False),)
 
     def step(self, xp: Any, arrays: Sequence[Array], order: int, *, read_labels: bool = False) -> tuple[Any, ...]:
         """The outputs, every axis kept, then the slopes (order >= 1) and curvatures (order >= 2), a tuple each.
@@ -70,6 +74,8 @@ class Separable(Operation):
     def pull(self, xp: Any, arrays: Sequence[Array], slopes: Sequence[Array], cotangents: Sequence[Any]) -> tuple[Array, ...]:
         """Gradients of the predictions: only the total depends on them."""
         g = self.spread(xp, arrays[0], cotangents[0])
+        if self.mean:
+            g = g / self.denominator(arrays[0].shape)
         if hasattr(g, "dtype"):
             g = xp.astype(g, slopes[0].dtype, copy=False)
         return tuple(xp.astype(g * s, x.dtype, copy=False) for s, x in zip(slopes, arrays, strict=False))

@@ -146,6 +146,12 @@ def as_index(xp: Any, a: Array) -> Array:
 
 
 @native_first
+def bounds(xp: Any, a: Array) -> tuple[int, int]:
+    """The smallest and the largest of some labels, read now."""
+    return int(xp.min(a)), int(xp.max(a))
+
+
+@native_first
 def positions(xp: Any, a: Array, axis: int) -> Array:
     """0, 1, 2, ... along one axis of `a`, on its device, with size 1 along the others."""
     shape = [1] * a.ndim

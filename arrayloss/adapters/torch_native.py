@@ -1,0 +1,139 @@
+"""PyTorch's primitives for kernels on the CPU, where nothing traces and nothing differentiates.
+
+One pass over a block costs what a whole formula costs in registers, so the special functions here take as few as they can:
+fused primitives (`sigmoid`, `softmax`, `lerp`), in place on arrays that they made themselves. A choice among random elements
+(`torch.where`) mispredicts a branch every other time, 30 times the cost of an addition; on large arrays it becomes arithmetic
+on bits. What these forms do not cover, infinities above all, goes to the generic form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import array_api_compat.torch as xp
+import torch
+from torch import Tensor
+
+from arrayloss.core import special
+
+_NORMAL = {torch.float32: torch.finfo(torch.float32).tiny, torch.float64: torch.finfo(torch.float64).tiny}
+LARGE = 2**12  # entries from which fewer passes count for more than fewer calls
+_BITS = {torch.float32: torch.int32, torch.float64: torch.int64}
+
+
+def _generic(function: Any) -> Callable[..., Any]:
+    """The array API form of a special function."""
+    return function.__wrapped__
+
+
+def _finite(number: Tensor) -> bool:
+    return abs(float(number)) < float("inf")
+
+
+class Eager(special.Native):
+    """The array API in native calls."""
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(xp, name)
+        setattr(self, name, value)
+        return value
+
+    multiply = staticmethod(torch.mul)
+    minimum = staticmethod(torch.minimum)
+    maximum = staticmethod(torch.maximum)
+    reshape = staticmethod(torch.reshape)
+    broadcast_to = staticmethod(torch.broadcast_to)
+    zeros_like = staticmethod(torch.zeros_like)
+    ones_like = staticmethod(torch.ones_like)
+    full_like = staticmethod(torch.full_like)
+
+    @staticmethod
+    def astype(x: Tensor, dtype: torch.dtype, *, copy: bool = True) -> Tensor:
+        return x.to(dtype, copy=copy)
+
+    @staticmethod
+    def sum(x: Tensor, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
+        return xp.sum(x, axis=axis, dtype=dtype, keepdims=keepdims) if axis in (None, ()) else torch.sum(x, axis, keepdims, dtype=dtype)
+
+    @staticmethod
+    def where(condition: Tensor, a: Any, b: Any) -> Tensor:
+        """The bits of `a` under the mask, of `b` beside it."""
+        like = a if isinstance(a, Tensor) else b
+        kind = _BITS.get(like.dtype) if isinstance(like, Tensor) and like.numel() >= LARGE else None
+        if kind is None or any(isinstance(c, Tensor) and c.dtype != like.dtype for c in (a, b)):
+            return torch.where(condition, a, b)
+        mask = condition.to(kind).neg_()
+        first, second = (
+            c.view(kind) if isinstance(c, Tensor) else torch.tensor(c, dtype=like.dtype, device=like.device).view(kind) for c in (a, b)
+        )
+        chosen = torch.bitwise_xor(first, second)
+        chosen = chosen.bitwise_and_(mask) if chosen.shape == torch.broadcast_shapes(chosen.shape, mask.shape) else chosen & mask
+        chosen = chosen.bitwise_xor_(second) if chosen.shape == torch.broadcast_shapes(chosen.shape, second.shape) else chosen ^ second
+        return chosen.view(like.dtype)
+
+    @staticmethod
+    def mix(a: Any, b: Any, t: Tensor) -> Tensor:
+        if special.is_hard(t):
+            return Eager.where(t, a, b)
+        if isinstance(a, Tensor) and isinstance(b, Tensor) and a.dtype == b.dtype == t.dtype:
+            return torch.lerp(b, a, t)  # exact at t = 0 and t = 1, and no term cancels the other between
+        return t * a + (1 - t) * b
+
+    @staticmethod
+    def sigmoid_pair(x: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.sigmoid(x), torch.neg(x).sigmoid_()
+
+    @staticmethod
+    def logistic_loss(x: Tensor, t: Tensor, pos_weight: Any) -> Tensor:
+        """softplus(-|x|) + t*max(-x, 0) + (1-t)*max(x, 0), where softplus(-|x|) = -log(1 - sigmoid(-|x|))."""
+        if pos_weight is not None or t.dtype != x.dtype or x.numel() < LARGE:
+            return _generic(special.logistic_loss)(_EAGER, x, t, pos_weight)
+        above = torch.clamp_min(x, 0)
+        below = above - x
+        near = above + below
+        if not _finite(near.sum()):
+            return _generic(special.logistic_loss)(_EAGER, x, t, pos_weight)
+        near = near.neg_().sigmoid_().neg_().log1p_()
+        return torch.lerp(above, below, t, out=above).sub_(near)
+
+    @staticmethod
+    def ratio(a: Any, b: Tensor, zero_over_zero: Any) -> Tensor:
+        if b.numel() and float(b.min()) > 0:
+            return a / b
+        return _generic(special.ratio)(_EAGER, a, b, zero_over_zero)
+
+    @staticmethod
+    def bounds(a: Tensor) -> tuple[int, int]:
+        low, high = torch.aminmax(a)
+        return int(low), int(high)
+
+    @staticmethod
+    def expand_dims(a: Tensor, *, axis: int) -> Tensor:
+        return torch.unsqueeze(a, axis)
+
+    @staticmethod
+    def at_label(a: Tensor, labels: Tensor, axis: int) -> Tensor:
+        return torch.gather(a, axis, labels)
+
+    @staticmethod
+    def with_label(a: Tensor, labels: Tensor, entries: Any, axis: int) -> Tensor:
+        return torch.scatter(a, axis, labels, entries)
+
+    @staticmethod
+    def softmax_at_label(x: Tensor, labels: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
+        """q_y = 1 - p_y is the sum beside the label, and where it is small -log(p_y) follows from it."""
+        p = torch.softmax(x, axis)
+        if axis != x.ndim - 1 and x.shape[axis] > 32:
+            p.div_(p.sum(axis, keepdim=True))  # across rows in memory, softmax adds its terms one after the other
+        p_y = torch.gather(p, axis, labels)
+        if not (p_y.numel() and float(p_y.min()) > _NORMAL[x.dtype]):  # or NaN, an infinite logit among others
+            return _generic(special.softmax_at_label)(_EAGER, x, labels, axis)
+        slope = p.scatter_(axis, labels, 0.0)
+        minus_q = slope.sum(axis, keepdim=True).neg_()
+        slope.scatter_(axis, labels, minus_q)
+        loss = Eager.where(minus_q > -0.5, torch.log1p(minus_q), p_y.log_()).neg_()
+        return loss, slope, minus_q.neg_()
+
+
+_EAGER = Eager()
