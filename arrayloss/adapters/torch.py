@@ -13,10 +13,12 @@ from typing import Any
 
 import array_api_compat.torch as xp
 import torch
+import torch.utils._pytree
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from arrayloss.core import special
+from arrayloss.core.parts import Parts
 
 from .base import Adapter, Pull
 from .blocks import sweep, sweep_back
@@ -271,3 +273,9 @@ class Torch(Adapter):
 
 
 ADAPTER = Torch()
+
+torch.utils._pytree.register_pytree_node(
+    Parts,
+    lambda parts: (list(parts.arrays), (parts.names, parts.rule)),
+    lambda arrays, kind: Parts(kind[0], tuple(arrays), kind[1]),
+)

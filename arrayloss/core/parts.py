@@ -44,7 +44,9 @@ class Parts:
         return self._rule
 
     def __getattr__(self, name: str) -> Array:
-        if name.startswith("_") or name not in self._names:
+        if name.startswith("_"):
+            raise AttributeError(name)  # of an object that is still being made, which cannot be described
+        if name not in self._names:
             raise AttributeError(f"these parts are {', '.join(self._names)}; there is no {name!r}")
         return self._arrays[self._names.index(name)]
 
