@@ -8,6 +8,7 @@ terms cancel in exact arithmetic too, no formula in floating point can do better
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import mpmath
@@ -154,19 +155,26 @@ def log_cosh(x: Number) -> Number:
     return x.through(value, mpmath.tanh(v), mpmath.sech(v) ** 2) if isinstance(x, Jet) else value
 
 
+@lru_cache(maxsize=16)
+def _softmax(x: tuple[Number, ...], precision: int) -> tuple[list[Number], list[Number], list[Number]]:
+    """p, 1 - p and -log(p) of every class; kept for the derivatives of one row, which all need them."""
+    top = max(range(len(x)), key=lambda i: x[i])
+    e = [mpf(1) if i == top else mpmath.exp(v - x[top]) for i, v in enumerate(x)]
+    beside = sum((v for i, v in enumerate(e) if i != top), mpf(0))
+    whole = 1 + beside
+    p = [v / whole for v in e]
+    q = [(beside if i == top else whole - v) / whole for i, v in enumerate(e)]
+    loss = [mpmath.log1p(beside) - (0 if i == top else v - x[top]) for i, v in enumerate(x)]
+    return p, q, loss
+
+
 class Row:
     """Softmax of a row of logits of which at most one is a jet: p, 1 - p and -log(p) of every class, with all digits."""
 
     def __init__(self, x: Sequence[Number]) -> None:
         self.jet, self.moving = next(((v, i) for i, v in enumerate(x) if isinstance(v, Jet)), (None, -1))
-        values = [v.orders[0] if isinstance(v, Jet) else v for v in x]
-        top = max(range(len(values)), key=lambda i: values[i])
-        e = [mpf(1) if i == top else mpmath.exp(v - values[top]) for i, v in enumerate(values)]
-        beside = sum((v for i, v in enumerate(e) if i != top), mpf(0))
-        whole = 1 + beside
-        self.p = [v / whole for v in e]
-        self.q = [(beside if i == top else whole - v) / whole for i, v in enumerate(e)]
-        self.loss = [mpmath.log1p(beside) - (0 if i == top else v - values[top]) for i, v in enumerate(values)]
+        values = tuple(v.orders[0] if isinstance(v, Jet) else v for v in x)
+        self.p, self.q, self.loss = _softmax(values, mpmath.mp.prec)
 
     def log_loss(self, c: int) -> Number:
         """-log(p_c)."""

@@ -1,0 +1,123 @@
+"""What every loss promises: its largest error, and the reason beside every figure that could be thought too large.
+
+The tests assert this table over the sweeps, on every backend, eager and compiled; the page docs/accuracy.md is printed from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .sweeps import Floats, Numbers, Sweep
+from .ulp import FORMATS, spacing
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The largest error in ulps, in float32 and in float64, and what it grows with.
+
+    16-bit results are promised to 0.51 ulp throughout: they are computed in float32 and rounded once.
+    """
+
+    float32: float
+    float64: float
+    per_gamma: float = 0.0  # for every unit of gamma
+    spread: bool = False  # half a relative epsilon for every unit that a logit which counts lies below the maximum of its row
+    terms: bool = False  # judged in ulps of the terms: the exact result has zeros of its own, where its terms cancel
+    extra: Mapping[str, float] = field(default_factory=dict)  # on a backend (and dtype) with less accurate primitives
+    underflow: int = 8  # bits above the smallest normal number below which a factor of the result may be subnormal
+    reason: str = ""  # why it is not smaller
+
+    def allowed(self, sweep: Sweep, numbers: Numbers, quantity: str, backend: str) -> Floats:
+        """The largest error of every number, absolute."""
+        size = np.abs(numbers.exact.high)
+        of = np.fmax(size, numbers.terms) if self.terms else size
+        if sweep.dtype in ("float16", "bfloat16") and not self.terms:
+            return 0.51 * spacing(size, sweep.dtype)
+        dtype = "float64" if sweep.dtype == "float64" else "float32"
+        library = backend.split()[0]
+        extra = self.extra.get(library, 0.0) + self.extra.get(f"{library} {dtype}", 0.0)
+        gamma = sweep.options.get("gamma", 2.0)
+        allowed = (getattr(self, dtype) + self.per_gamma * gamma + extra) * spacing(of, dtype)
+        if self.spread:
+            power = 1 + gamma if "focal" in sweep.loss else 1
+            below = sweep.spread["value" if quantity == "value" else "derivative"]
+            allowed = allowed + power * below * np.ldexp(of, -FORMATS[dtype].digits)
+        return allowed + (0.51 * spacing(size, sweep.dtype) if sweep.dtype in ("float16", "bfloat16") else 0.0)
+
+    def __str__(self) -> str:
+        grows = f" + {self.per_gamma:g} gamma" if self.per_gamma else ""
+        grows += " + spread/2" if self.spread else ""
+        return f"{self.float32:g}{grows} / {self.float64:g}{grows}" if grows else f"{self.float32:g} / {self.float64:g}"
+
+
+ZEROS = "in ulps of its terms, which cancel where the exact result is 0 itself"
+SPREAD = "exp(x - max) carries the rounding of x - max"
+POWER = "a power carries the error of its base gamma times"
+NOTHING = Bound(0, 0)
+
+
+def _table() -> dict[tuple[str, str, str], tuple[Bound, Bound, Bound | None]]:
+    """(loss, what is given, hard or soft targets): value, gradient, Hessian diagonal."""
+    numpy, jax = {"numpy": 2.0}, {"jax float64": 4.0}
+    log1p = {"jax float64": 26.0}
+    log1p_reason = "XLA's float64 log1p has errors up to 28 ulp between -0.4 and -0.3"
+    made: dict[tuple[str, str, str], tuple[Bound, Bound, Bound | None]] = {
+        ("sigmoid_cross_entropy", "logits", "hard"): (Bound(4, 2), Bound(4, 2), Bound(5, 4)),
+        ("sigmoid_cross_entropy", "logits", "soft"): (Bound(4, 4), Bound(4, 4, terms=True, reason=ZEROS), Bound(5, 4)),
+        ("binary_cross_entropy", "probs", "hard"): (Bound(4, 2, extra=log1p, reason=log1p_reason), Bound(4, 2), Bound(4, 4)),
+        ("binary_cross_entropy", "probs", "soft"): (
+            Bound(4, 4, extra=log1p, reason=log1p_reason),
+            Bound(4, 4, terms=True, reason=ZEROS),
+            Bound(4, 4),
+        ),
+        ("sigmoid_focal_loss", "logits", "hard"): (
+            Bound(5.4, 3.5, per_gamma=1.32, extra=numpy | jax, reason=f"{POWER}; NumPy's float32 exp has 2.5 ulp, XLA's float64 exp 2"),
+            Bound(6, 4.5, per_gamma=1.4, extra=jax, reason=POWER),
+            Bound(6, 5.5, per_gamma=1.4, terms=True, underflow=14, reason=f"{POWER}; {ZEROS}"),
+        ),
+        ("sigmoid_focal_loss", "logits", "soft"): (
+            Bound(5.4, 5.4, per_gamma=1.6, extra=jax | numpy, reason=POWER),
+            Bound(7, 7, per_gamma=1.6, extra=jax, terms=True, reason=f"{POWER}; {ZEROS}"),
+            Bound(7, 7, per_gamma=1.6, terms=True, underflow=14, reason=f"{POWER}; {ZEROS}"),
+        ),
+        ("sigmoid_focal_loss", "probs", "hard"): (Bound(5, 5, extra=log1p, reason=log1p_reason), Bound(5, 5, extra=log1p), None),
+        ("sigmoid_focal_loss", "probs", "soft"): (
+            Bound(5, 5, extra=log1p, reason=log1p_reason),
+            Bound(5, 5, extra=log1p, terms=True, underflow=40, reason=ZEROS),
+            None,
+        ),
+        ("squared_error", "numbers", "soft"): (Bound(2, 2), Bound(1, 1), Bound(0, 0)),
+        ("huber_loss", "numbers", "soft"): (
+            Bound(2, 2, reason="x - t is rounded before it is squared; 1 where the difference is exact"),
+            Bound(0.5, 0.5),
+            Bound(0, 0),
+        ),
+        ("gaussian_nll_loss", "numbers", "soft"): (
+            Bound(4, 4, terms=True, reason=ZEROS),
+            Bound(4, 4, terms=True, reason=ZEROS),
+            Bound(4, 4, terms=True, reason=ZEROS),
+        ),
+    }
+    for targets in ("hard", "soft"):
+        soft = targets == "soft"
+        slope = f"{SPREAD}; {ZEROS}" if soft else SPREAD
+        made["softmax_cross_entropy", "logits", targets] = (
+            Bound(6, 6, spread=True, reason=SPREAD),
+            Bound(6, 6, spread=True, terms=soft, reason=slope),
+            Bound(8, 8, spread=True, reason=SPREAD),
+        )
+        made["nll_loss", "log_probs", targets] = Bound(3, 3), Bound(2, 2), Bound(0, 0)
+        made["nll_loss", "probs", targets] = Bound(3, 3), Bound(2, 2), Bound(3, 3)
+        made["softmax_focal_loss", "logits", targets] = (
+            Bound(8, 8, per_gamma=6, spread=True, reason=f"{SPREAD}; {POWER}"),
+            Bound(8, 8, per_gamma=6, spread=True, terms=soft, reason=f"{slope}; {POWER}"),
+            None if soft else Bound(12, 12, per_gamma=6, spread=True, terms=True, underflow=14, reason=f"{SPREAD}; {POWER}; {ZEROS}"),
+        )
+        made["softmax_focal_loss", "probs", targets] = Bound(5, 5), Bound(5, 5), None
+    return made
+
+
+PROMISES = _table()
