@@ -25,6 +25,7 @@ from helpers import arguments, assert_close, several
 from numpy.testing import assert_array_equal
 
 from arrayloss import cross_entropy, sigmoid_cross_entropy, softmax_cross_entropy
+from arrayloss.consistency.overlap_oracles import OVERLAPS
 from arrayloss.core.loss import REGISTRY
 
 every_case = pytest.mark.parametrize("case", FIRST, ids=str)
@@ -48,7 +49,8 @@ def test_options_are_keyword_only(name: str) -> None:
     parameters = list(inspect.signature(REGISTRY[name]).parameters.values())
     first = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
     assert first[-1] == "targets"
-    assert {"weights", "where", "reduction", "reduce_axes", "normalizer"} <= {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    own = {"pool_axes"} if name in OVERLAPS else {"reduce_axes", "normalizer"}
+    assert {"weights", "where", "reduction", *own} <= {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
 @every_case

@@ -1,0 +1,140 @@
+"""What PyTorch and JAX make of the losses of overlaps: every mode of differentiation, compilers, and the blocked sweeps."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import missing
+from overlap_cases import CASES, Case
+
+jax = pytest.importorskip("jax") if missing("jax") is None else pytest.skip(str(missing("jax")), allow_module_level=True)
+torch = pytest.importorskip("torch")
+import jax.numpy as jnp  # noqa: E402
+
+every_case = pytest.mark.parametrize("case", CASES, ids=str)
+few_cases = pytest.mark.parametrize("case", [c for c in CASES if c.few], ids=str)
+two_cases = pytest.mark.parametrize("case", [c for c in CASES if c.few][::4], ids=str)  # for what compiles
+
+
+def tensors(case: Case) -> tuple[Any, Any, Any]:
+    x, t = case.draw()
+    return torch.tensor(x, requires_grad=True), torch.tensor(t), partial(case.loss, **case.options)
+
+
+@every_case
+def test_torch_gradient_is_the_analytic_one(case: Case) -> None:
+    x, t, loss = tensors(case)
+    assert torch.autograd.gradcheck(lambda x: loss(x, t), (x,), check_forward_ad=True)
+    (taken,) = torch.autograd.grad(loss(x, t), x)
+    _, ours = case.loss.value_and_grad(x.detach(), t, **case.options)
+    torch.testing.assert_close(taken, ours, rtol=1e-13, atol=1e-15)
+
+
+@few_cases
+def test_torch_second_derivatives(case: Case) -> None:
+    x, t, loss = tensors(case)
+    assert torch.autograd.gradgradcheck(lambda x: loss(x, t), (x,))
+
+
+@every_case
+def test_torch_func(case: Case) -> None:
+    x, t, loss = tensors(case)
+    (plain,) = torch.autograd.grad(loss(x, t), x)
+    x = x.detach()
+    torch.testing.assert_close(torch.func.grad(loss)(x, t), plain, rtol=1e-12, atol=1e-15)
+    dx = torch.linspace(-1, 1, x.numel(), dtype=x.dtype).reshape(x.shape)
+    _, moved = torch.func.jvp(lambda x: loss(x, t), (x,), (dx,))
+    torch.testing.assert_close(moved, (plain * dx).sum(), rtol=1e-10, atol=1e-13)
+    several = torch.stack([x, 2 * x, -x])
+    many = torch.func.vmap(torch.func.grad(loss), in_dims=(0, None))(several, t)
+    for one, g in zip(several, many, strict=True):
+        torch.testing.assert_close(g, torch.func.grad(loss)(one, t), rtol=1e-12, atol=1e-15)
+
+
+@two_cases
+def test_hessians_of_torch_and_jax_agree(case: Case) -> None:
+    x, t, loss = tensors(case)
+    x = x.detach()
+    hessian = torch.func.hessian(lambda x: loss(x, t))(x)
+    assert torch.isfinite(hessian).all()
+    torch.testing.assert_close(torch.func.jacrev(torch.func.jacrev(lambda x: loss(x, t)))(x), hessian, rtol=1e-9, atol=1e-12)
+    with jax.enable_x64(True):
+        other = jax.hessian(lambda x: loss(x, jnp.asarray(t.numpy())))(jnp.asarray(x.numpy()))
+    np.testing.assert_allclose(np.asarray(other), hessian.numpy(), rtol=1e-9, atol=1e-12)
+
+
+@two_cases
+def test_jax_gradient_is_the_analytic_one(case: Case) -> None:
+    x, t = case.draw()
+    loss = partial(case.loss, **case.options)
+    with jax.enable_x64(True):
+        x, t = jnp.asarray(x), jnp.asarray(t)
+        value, ours = case.loss.value_and_grad(x, t, **case.options)
+        again, taken = jax.jit(jax.value_and_grad(loss))(x, t)
+        np.testing.assert_allclose(taken, ours, rtol=1e-12, atol=1e-15)
+        np.testing.assert_allclose(again, value, rtol=1e-14)
+        several = jnp.stack([x, 2 * x, -x])
+        many = jax.vmap(jax.grad(loss), in_axes=(0, None))(several, t)
+        for one, g in zip(several, many, strict=True):
+            np.testing.assert_allclose(g, jax.grad(loss)(one, t), rtol=1e-12, atol=1e-15)
+        _, moved = jax.jvp(lambda x: loss(x, t), (x,), (jnp.ones_like(x),))
+        np.testing.assert_allclose(moved, jnp.sum(ours), rtol=1e-9, atol=1e-12)
+
+
+@two_cases
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated.*:DeprecationWarning")  # dynamo's own, of any autograd.Function
+def test_compiled_without_graph_breaks(case: Case) -> None:
+    x, t, loss = tensors(case)
+    compiled = torch.compile(lambda x: loss(x, t), fullgraph=True)
+    value = compiled(x)
+    torch.testing.assert_close(value, loss(x, t), rtol=1e-12, atol=1e-14)
+    (g,) = torch.autograd.grad(value, x)
+    (plain,) = torch.autograd.grad(loss(x, t), x)
+    torch.testing.assert_close(g, plain, rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if not c.labels], ids=str)
+def test_soft_targets_weights_and_parameters_are_differentiated(case: Case) -> None:
+    x, t = case.draw(soft=True)
+    rows = case.options["activation"] == "softmax"
+    weights = np.linspace(0.5, 1.5, 8).reshape(2, 4) if rows else np.linspace(0.5, 1.5, x.size).reshape(x.shape)
+    smooth = torch.tensor(0.75, dtype=torch.float64, requires_grad=True)
+    inputs = [torch.tensor(a, requires_grad=True) for a in (x, t, weights)]
+
+    def loss(x: Any, t: Any, w: Any, smooth: Any) -> Any:
+        return case.loss(x, t, weights=w, **{**case.options, "smooth": smooth})
+
+    assert torch.autograd.gradcheck(loss, (*inputs, smooth), check_forward_ad=True)
+
+
+@few_cases
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+@pytest.mark.parametrize("keep_graph", [False, True])
+def test_blocks_change_nothing(case: Case, library: str, keep_graph: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from arrayloss.core.namespace import adapter
+
+    x, t = case.draw()
+    expected = case.loss.value_and_grad(x, t, **case.options)
+    monkeypatch.setattr(f"arrayloss.adapters.{library}.BLOCK", 3)
+    assert adapter(library)
+    if library == "numpy":
+        value, gradient = case.loss.value_and_grad(x, t, **case.options)
+    else:
+        leaf = torch.tensor(x, requires_grad=True)
+        result = case.loss(leaf, torch.tensor(t), **case.options)
+        (gradient,) = torch.autograd.grad(result, leaf, retain_graph=keep_graph)
+        value, gradient = result.detach().numpy(), gradient.numpy()
+    np.testing.assert_allclose(value, expected[0], rtol=1e-15)
+    np.testing.assert_allclose(gradient, expected[1], rtol=1e-14, atol=1e-17)
+
+
+def test_create_graph_after_the_blocked_forward() -> None:
+    case = CASES[0]
+    x, t, loss = tensors(case)
+    (g,) = torch.autograd.grad(loss(x, t), x, create_graph=True)
+    (second,) = torch.autograd.grad((g * g).sum(), x)
+    hessian = torch.func.hessian(lambda x: loss(x, t))(x.detach()).reshape(x.numel(), x.numel())
+    torch.testing.assert_close(second.flatten(), 2 * hessian @ g.detach().flatten(), rtol=1e-10, atol=1e-14)
