@@ -14,7 +14,7 @@ from arrayloss.core.loss import REGISTRY
 from .bounds import NOTHING, PROMISES, Bound
 from .libraries import LIBRARIES, Library
 from .peers import installed
-from .sweeps import QUANTITIES, Floats, Numbers, Sweep, sweeps
+from .sweeps import QUANTITIES, Floats, Sweep, sweeps
 from .ulp import FORMATS, in_ulps, spacing
 
 Array = Any
@@ -205,24 +205,30 @@ def table(
                 for m in measured:
                     groups.setdefault((*form(sweep), m.quantity, m.backend), []).append(m)
             for (_, given, targets, quantity, backend), many in sorted(groups.items()):
-                yield _row((loss, given, targets, quantity, dtype, backend), many, backend in backends)
+                yield _row(loss, given, targets, quantity, dtype, backend, many, backend in backends)
 
 
-def _row(key: tuple[str, ...], many: Sequence[Measured], ours: bool) -> Row:
+def _row(loss: str, given: str, targets: str, quantity: str, dtype: str, backend: str, many: Sequence[Measured], ours: bool) -> Row:
     worst = max(many, key=lambda m: m.excess)
     errors = np.concatenate([m.errors for m in many])
     bound = bound_of(worst.sweep, worst.quantity)
+    nans, lost, subnormal = sum(m.nans for m in many), sum(m.lost for m in many), sum(m.subnormal for m in many)
     return Row(
-        *key,
-        max_ulp=float(errors.max(initial=0.0)),
-        median_ulp=float(np.median(errors)) if errors.size else 0.0,
-        nans=sum(m.nans for m in many),
-        lost=sum(m.lost for m in many),
-        subnormal=sum(m.subnormal for m in many),
-        bound=str(bound) if ours else "",
-        reason=bound.reason if ours else "",
-        holds=all(m.excess <= 1 and not m.nans and not m.lost for m in many),
-        worst=worst.worst,
+        loss,
+        given,
+        targets,
+        quantity,
+        dtype,
+        backend,
+        float(errors.max(initial=0.0)),
+        float(np.median(errors)) if errors.size else 0.0,
+        nans,
+        lost,
+        subnormal,
+        str(bound) if ours else "",
+        bound.reason if ours else "",
+        worst.excess <= 1 and not nans and not lost,
+        worst.worst,
     )
 
 

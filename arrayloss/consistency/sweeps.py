@@ -8,7 +8,7 @@ its regime; rows of classes are tied, nearly tied, confident and wide. All numbe
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
