@@ -49,7 +49,7 @@ class Backend:
         if self.library == "dask":
             import dask.array as da
 
-            return da.from_array(values, chunks=2)
+            return da.from_array(values, chunks=tuple(max(2, -(-n // 2)) for n in values.shape))
         if self.library == "cupy":
             import cupy
 
