@@ -28,7 +28,7 @@ def native_first(function: F) -> F:
 
     @wraps(function)
     def pick(xp: Any, *args: Any, **kwargs: Any) -> Any:
-        native = getattr(xp, name, None) if isinstance(xp, Native) else None
+        native = getattr(xp, name) if isinstance(xp, Native) and hasattr(type(xp), name) else None  # not what `__getattr__` finds
         return function(xp, *args, **kwargs) if native is None else native(*args, **kwargs)
 
     return pick  # type: ignore[return-value]  # the same signature, by construction
@@ -55,7 +55,7 @@ def power(xp: Any, base: Array, exponent: Any) -> Array:
             return base**exponent
     zero = base == 0
     grown = xp.where(zero, xp.ones_like(base), base) ** exponent
-    at_zero = 0.0 if isinstance(exponent, int | float) else xp.where(exponent == 0, 1.0, 0.0) * xp.ones_like(base)
+    at_zero = 0.0 if isinstance(exponent, int | float) else xp.astype(exponent == 0, base.dtype)
     return xp.where(zero, at_zero, grown)
 
 
@@ -191,11 +191,11 @@ def softmax_rows(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Array, Arr
 
 
 @native_first
-def softmax_pair(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Array]:
-    """p = softmax(x), q = 1 - p and -log(p), all three without cancellation."""
+def softmax_pair(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Array, Array]:
+    """Where a row has its maximum; p = softmax(x), q = 1 - p and -log(p), all three without cancellation."""
     top, d, e, s = softmax_rows(xp, x, axis)
     p = e / (1 + s)
-    return p, with_label(xp, 1 - p, top, s / (1 + s), axis), xp.log1p(s) - d
+    return top, p, with_label(xp, 1 - p, top, s / (1 + s), axis), xp.log1p(s) - d
 
 
 @native_first

@@ -30,36 +30,45 @@ def _expected(xp: Any, target: Array, loss: Array, axis: int) -> Array:
     return xp.sum(special.product(xp, target, loss), axis=axis, keepdims=True)
 
 
+def _pulled(xp: Any, top: Array, p: Array, q: Array, weight: Array, axis: int) -> Array:
+    """p * sum(weight) - weight, the slope of the sum of weight_c * -log(p_c): as a difference of what does not cancel.
+
+    Beside the maximum q is at least 1/2. At the maximum q may be tiny, and what the other classes weigh must keep its digits:
+    it is summed, not left over from the whole.
+    """
+    others = xp.sum(special.with_label(xp, weight, top, 0.0, axis), axis=axis, keepdims=True)
+    beside = special.with_label(xp, others + special.at_label(xp, weight, top, axis) - weight, top, others, axis)
+    return beside * p - weight * q
+
+
 def _cross_entropy_of_labels(xp: Any, x: Array, t: Array, class_weights: Any, axis: int) -> Iterator[Array]:
     loss, slope, _ = special.softmax_at_label(xp, x, t, axis)
     scale = None if class_weights is None else _weight_of_label(xp, x, t, class_weights, axis)
     yield loss if scale is None else scale * loss
     yield slope if scale is None else scale * slope
-    p, q, _ = special.softmax_pair(xp, x, axis)  # 1 - p of every class, for the wrong ones that are certain
+    _, p, q, _ = special.softmax_pair(xp, x, axis)  # 1 - p of every class, for the wrong ones that are certain
     yield p * q if scale is None else scale * p * q
 
 
 def _cross_entropy_of_smoothed_labels(xp: Any, x: Array, t: Array, class_weights: Any, smoothing: float, axis: int) -> Iterator[Array]:
-    p, q, loss = special.softmax_pair(xp, x, axis)
+    top, p, q, loss = special.softmax_pair(xp, x, axis)
     weights = xp.ones_like(p) if class_weights is None else xp.broadcast_to(class_weights, x.shape)
     base = smoothing / x.shape[axis] * weights
     at_label = (1 - smoothing) * special.at_label(xp, weights, t, axis)
     yield at_label * special.at_label(xp, loss, t, axis) + _expected(xp, base, loss, axis)
     target = special.with_label(xp, base, t, special.at_label(xp, base, t, axis) + at_label, axis)
-    mass = xp.sum(target, axis=axis, keepdims=True)
-    yield (mass - target) * p - target * q
-    yield mass * p * q
+    yield _pulled(xp, top, p, q, target, axis)
+    yield xp.sum(target, axis=axis, keepdims=True) * p * q
 
 
 def _cross_entropy_of_distribution(xp: Any, x: Array, t: Array, class_weights: Any, smoothing: float, axis: int) -> Iterator[Array]:
-    p, q, loss = special.softmax_pair(xp, x, axis)
+    top, p, q, loss = special.softmax_pair(xp, x, axis)
     target = (1 - smoothing) * t + smoothing / x.shape[axis] if smoothing else t
     if class_weights is not None:
         target = class_weights * target
     yield _expected(xp, target, loss, axis)
-    mass = xp.sum(target, axis=axis, keepdims=True)
-    yield (mass - target) * p - target * q  # mass*p - target, without cancellation for one-hot targets
-    yield mass * p * q
+    yield _pulled(xp, top, p, q, target, axis)
+    yield xp.sum(target, axis=axis, keepdims=True) * p * q
 
 
 @loss
@@ -279,17 +288,18 @@ def _softmax_focal_of_labels(xp: Any, x: Array, t: Array, gamma: Any, alpha: Any
     yield scale * (1 + gamma * hit * special.ratio(xp, ce, q, zero_over_zero=1.0)) * slope
     push = q + gamma * hit * ce  # two terms of one sign
     share = special.ratio(xp, special.with_label(xp, slope, t, 0.0, axis), q, zero_over_zero=0.0)  # of what is beside the target
-    rest = special.softmax_pair(xp, x, axis)[1]
+    _, p, rest, _ = special.softmax_pair(xp, x, axis)
+    hit = special.at_label(xp, p, t, axis)  # 1 - q is 0 where a row is sure of another class
     bend = gamma * hit * (2 * q - ce * (q - (gamma - 1) * hit))
     yield scale * special.with_label(xp, share * (bend * share + push * rest), t, bend + push * hit, axis)
 
 
 def _softmax_focal_of_distribution(xp: Any, x: Array, t: Array, gamma: Any, alpha: Any, axis: int) -> Iterator[Array]:
-    p, q, ce = special.softmax_pair(xp, x, axis)
+    top, p, q, ce = special.softmax_pair(xp, x, axis)
     scale = special.power(xp, q, gamma) * (t if alpha is None else alpha * t)
     yield _expected(xp, scale, ce, axis)
     pull = scale * (1 + gamma * special.product(xp, p, special.ratio(xp, ce, q, zero_over_zero=1.0)))
-    yield p * (xp.sum(pull, axis=axis, keepdims=True) - pull) - q * pull
+    yield _pulled(xp, top, p, q, pull, axis)
 
 
 def _softmax_focal_of_probs(xp: Any, p: Array, t: Array, gamma: Any, alpha: Any, axis: int, hard: bool) -> Iterator[Array]:
