@@ -16,9 +16,10 @@ import numpy as np
 
 from .base import Adapter, Pull
 from .blocks import sweep, sweep_back
+from .numpy_native import NAMESPACE
 
 Array = Any
-BLOCK = 2**15  # entries; with the temporaries of a kernel they fit into a second-level cache
+BLOCK = 2**17  # entries; smaller ones would fit a second-level cache, but calls and row-sized work cost more than that saves
 
 
 def threads() -> int:
@@ -69,16 +70,16 @@ class NumPy(Adapter):
 
     def derivatives(self, op: Any, arrays: Sequence[Array]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         with np.errstate(all="ignore"):
-            _, slopes, curvatures = op.step(xp, arrays, 2, read_labels=True)
+            _, slopes, curvatures = op.step(NAMESPACE, arrays, 2, read_labels=True)
         return slopes, curvatures
 
     def _sweep(self, op: Any, arrays: Sequence[Array], order: int) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         with np.errstate(all="ignore"):
-            return sweep(op, xp, arrays, order=order, size=BLOCK, empty=np.empty, run=_run)
+            return sweep(op, NAMESPACE, arrays, order=order, size=BLOCK, empty=np.empty, run=_run)
 
     def _sweep_back(self, op: Any, arrays: Sequence[Array], cotangents: Sequence[Any]) -> tuple[Array, ...]:
         with np.errstate(all="ignore"):
-            return sweep_back(op, xp, arrays, cotangents, size=BLOCK, empty=np.empty, run=_run)
+            return sweep_back(op, NAMESPACE, arrays, cotangents, size=BLOCK, empty=np.empty, run=_run)
 
 
 def _run(block: Callable[[Any], Any], blocks: Iterable[Any]) -> Iterable[Any]:

@@ -283,13 +283,12 @@ def _softmax_focal_of_labels(xp: Any, x: Array, t: Array, gamma: Any, alpha: Any
     if alpha is not None:
         scale = scale * _weight_of_label(xp, x, t, alpha, axis)
     yield scale * ce
-    hit = 1 - q
+    hit = xp.exp(-ce)  # p at the label: where that is small, 1 - q has lost its digits
     # d (scale * ce) / d ce; with ce as a function of q, ce / q is 1 at q = 0
     yield scale * (1 + gamma * hit * special.ratio(xp, ce, q, zero_over_zero=1.0)) * slope
     push = q + gamma * hit * ce  # two terms of one sign
     share = special.ratio(xp, special.with_label(xp, slope, t, 0.0, axis), q, zero_over_zero=0.0)  # of what is beside the target
-    _, p, rest, _ = special.softmax_pair(xp, x, axis)
-    hit = special.at_label(xp, p, t, axis)  # 1 - q is 0 where a row is sure of another class
+    _, _, rest, _ = special.softmax_pair(xp, x, axis)
     bend = gamma * hit * (2 * q - ce * (q - (gamma - 1) * hit))
     yield scale * special.with_label(xp, share * (bend * share + push * rest), t, bend + push * hit, axis)
 

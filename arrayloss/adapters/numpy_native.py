@@ -1,0 +1,173 @@
+"""NumPy's primitives for kernels: ufuncs that write into arrays that a function made itself.
+
+A choice among random elements (`numpy.where`) mispredicts a branch every other time, 40 times the cost of an addition; here
+it is arithmetic on bits. Reductions along short rows and gathers by fancy indices have cheaper forms too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import array_api_compat.numpy as xp
+import numpy as np
+
+from arrayloss.core import special
+
+Array = Any
+_BITS = {np.dtype(np.float32): np.dtype(np.int32), np.dtype(np.float64): np.dtype(np.int64)}
+
+
+def _generic(function: Any) -> Callable[..., Any]:
+    """The array API form of a special function."""
+    return function.__wrapped__
+
+
+def _chosen(mask: Array, a: Array, b: Array) -> Array:
+    """The bits of `a` where those of the mask are set, else those of `b`; all three are integers."""
+    bits = np.bitwise_xor(a, b)
+    bits = np.bitwise_and(bits, mask, out=bits) if bits.shape == mask.shape else bits & mask
+    return np.bitwise_xor(bits, b, out=bits) if bits.shape == np.broadcast_shapes(bits.shape, b.shape) else bits ^ b
+
+
+def _flat(labels: Array, shape: tuple[int, ...], axis: int) -> Array:
+    """Where the entries that labels name lie in a contiguous array of that shape."""
+    inner = int(np.prod(shape[axis + 1 :]))
+    outer = int(np.prod(shape[:axis]))
+    start = np.arange(outer)[:, None] * (shape[axis] * inner) + np.arange(inner)
+    return start.ravel() + labels.reshape(-1) * inner
+
+
+class Namespace(special.Native):
+    """The array API on NumPy, with its special functions in few passes."""
+
+    __name__ = "numpy"
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(xp, name)
+        setattr(self, name, value)
+        return value
+
+    multiply = staticmethod(np.multiply)
+    exp = staticmethod(np.exp)
+    log = staticmethod(np.log)
+    log1p = staticmethod(np.log1p)
+    zeros_like = staticmethod(np.zeros_like)
+    ones_like = staticmethod(np.ones_like)
+    full_like = staticmethod(np.full_like)
+    broadcast_to = staticmethod(np.broadcast_to)
+
+    @staticmethod
+    def astype(x: Array, dtype: Any, *, copy: bool = True) -> Array:
+        return x.astype(dtype, copy=copy)
+
+    @staticmethod
+    def sum(x: Array, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Array:
+        return np.add.reduce(x, axis=axis, dtype=dtype, keepdims=keepdims)
+
+    @staticmethod
+    def reshape(x: Array, shape: tuple[int, ...]) -> Array:
+        return x.reshape(shape)
+
+    @staticmethod
+    def where(condition: Array, a: Any, b: Any) -> Array:
+        like = a if isinstance(a, np.ndarray) else b
+        kind = _BITS.get(like.dtype) if isinstance(like, np.ndarray) and like.ndim else None
+        if kind is None or any(isinstance(c, np.ndarray) and c.dtype != like.dtype for c in (a, b)):
+            return xp.where(condition, a, b)
+        mask = condition.astype(kind)
+        first, second = (np.asarray(c, dtype=like.dtype).view(kind) for c in (a, b))
+        return _chosen(np.negative(mask, out=mask), first, second).view(like.dtype)
+
+    @staticmethod
+    def mix(a: Any, b: Any, t: Array) -> Array:
+        if special.is_hard(t):
+            return NAMESPACE.where(t, a, b)
+        first, second = t * a, 1 - t
+        return np.add(first, np.multiply(second, b, out=second) if second.shape == np.shape(b) and second.ndim else second * b)
+
+    @staticmethod
+    def sigmoid_pair(x: Array) -> tuple[Array, Array]:
+        """1 / (1 + u) and u / (1 + u) with u = exp(-|x|), changed places where x is negative."""
+        kind = _BITS.get(x.dtype)
+        if kind is None or not isinstance(x, np.ndarray) or not x.ndim:
+            return _generic(special.sigmoid_pair)(xp, x)
+        u = np.abs(x)
+        u = np.exp(np.negative(u, out=u), out=u)
+        p = 1 + u
+        q = np.divide(u, p, out=u)
+        p = np.divide(1, p, out=p)
+        p_bits, q_bits = p.view(kind), q.view(kind)
+        change = np.bitwise_xor(p_bits, q_bits)
+        change &= np.ascontiguousarray(x).view(kind) >> (8 * kind.itemsize - 1)  # all bits of a negative number's place
+        p_bits ^= change
+        q_bits ^= change
+        return p, q
+
+    @staticmethod
+    def logistic_loss(x: Array, t: Array, pos_weight: Any) -> Array:
+        """log1p(exp(-|x|)) + t*max(-x, 0) + (1-t)*max(x, 0)."""
+        if pos_weight is not None or t.dtype != x.dtype or not isinstance(x, np.ndarray) or not x.ndim:
+            return _generic(special.logistic_loss)(NAMESPACE, x, t, pos_weight)
+        size = np.abs(x)
+        if not float(size.max(initial=0)) < 1e38:  # 0 * inf is 0 there, and NaN stays NaN; twice the size is finite here
+            return _generic(special.logistic_loss)(NAMESPACE, x, t, pos_weight)
+        above = x + size  # twice max(x, 0), without rounding
+        below = size - x
+        loss = np.exp(np.negative(size, out=size), out=size)
+        loss = np.log1p(loss, out=loss)
+        below *= t
+        above *= np.subtract(1, t)
+        above += below
+        above *= 0.5
+        loss += above
+        return loss
+
+    @staticmethod
+    def ratio(a: Any, b: Array, zero_over_zero: Any) -> Array:
+        if b.size and float(b.min()) > 0:
+            return a / b
+        return _generic(special.ratio)(NAMESPACE, a, b, zero_over_zero)
+
+    @staticmethod
+    def bounds(a: Array) -> tuple[int, int]:
+        return int(a.min()), int(a.max())
+
+    @staticmethod
+    def at_label(a: Array, labels: Array, axis: int) -> Array:
+        if not a.flags.c_contiguous:
+            return np.take_along_axis(a, labels, axis=axis)
+        return a.reshape(-1)[_flat(labels, a.shape, axis)].reshape(labels.shape)
+
+    @staticmethod
+    def with_label(a: Array, labels: Array, entries: Any, axis: int) -> Array:
+        made = np.array(a, order="C")
+        made.reshape(-1)[_flat(labels, a.shape, axis)] = entries.reshape(-1) if isinstance(entries, np.ndarray) else entries
+        return made
+
+    @staticmethod
+    def softmax_at_label(x: Array, labels: Array, axis: int) -> tuple[Array, Array, Array]:
+        """q_y = 1 - p_y is the sum beside the label; -log(p_y) is log1p(rest / e_y), of which nothing cancels.
+
+        Small logits need not have the maximum of their row taken off: no exponential of theirs and no quotient overflows.
+        """
+        if x.size and max(float(x.max()), -float(x.min())) < 30:
+            e = np.exp(x, order="C")
+        else:
+            e = np.subtract(x, x.max(axis=axis, keepdims=True), order="C")
+            e = np.exp(e, out=e)
+        places = _flat(labels, x.shape, axis)
+        flat = e.reshape(-1)
+        e_y = flat[places].reshape(labels.shape)
+        if not float(e_y.min(initial=1)) > 1e-30:  # too far below the maximum; or NaN, which an infinite maximum gives too
+            return _generic(special.softmax_at_label)(NAMESPACE, x, labels, axis)
+        flat[places] = 0
+        rest = np.add.reduce(e, axis=axis, keepdims=True)
+        s = rest + e_y
+        e /= s
+        q = rest / s
+        flat[places] = -q.reshape(-1)
+        return np.log1p(rest / e_y), e, q
+
+
+NAMESPACE = Namespace()
