@@ -1,0 +1,509 @@
+"""PyTorch as its users know it: every way to differentiate, transforms, compilers, modes."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch._dynamo.testing
+from drawn import CASES, CLASSES, FIRST, Case
+from torch.autograd import forward_ad
+from torch.utils.checkpoint import checkpoint
+
+import arrayloss
+from arrayloss.adapters import torch as adapter
+
+# Inside dynamo, whoever compiles an `autograd.Function`.
+pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated.*:DeprecationWarning")
+
+each = pytest.mark.parametrize("case", CASES, ids=str)
+each_first = pytest.mark.parametrize("case", FIRST, ids=str)
+ONE_EACH = [next(c for c in FIRST if c.name == name) for name in dict.fromkeys(c.name for c in FIRST)]
+
+
+def drawn(case: Case, dtype: str = "float64", samples: int = 3) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+    predictions, targets = case.draw(samples, dtype)
+    return tuple(map(torch.from_numpy, predictions)), torch.from_numpy(targets)
+
+
+def of(case: Case, **options: Any) -> Callable[..., torch.Tensor]:
+    return lambda *a: case.loss(*a, **case.options, **options)
+
+
+def leaves(tensors: Any) -> tuple[torch.Tensor, ...]:
+    return tuple(t.clone().requires_grad_() for t in tensors)
+
+
+def both_ways(case: Case, x: Any, t: torch.Tensor, function: Any = None) -> None:
+    """Value and gradients of `function`, or of the loss in a general mode, are those of the eager fast path."""
+    here, there = leaves(x), leaves(x)
+    value, expected = (function or of(case))(*here, t), of(case)(*there, t)
+    torch.testing.assert_close(value, expected)
+    value.backward()
+    expected.backward()
+    for a, b in zip(here, there, strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+# -- derivatives ----------------------------------------------------------------------------------------------------------
+
+
+@each
+def test_first_and_second_derivatives_in_every_mode(case: Case) -> None:
+    x, t = drawn(case, samples=2)
+    x = leaves(x)
+
+    def f(*a: torch.Tensor) -> torch.Tensor:
+        return of(case)(*a, t)
+
+    assert torch.autograd.gradcheck(f, x, check_forward_ad=True, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(f, x, check_fwd_over_rev=True)
+
+
+@each_first
+def test_targets_and_weights_learn_too(case: Case) -> None:
+    x, t = drawn(case, samples=2)
+    w = torch.linspace(0.5, 1.5, 2 if case.oracle.rows else 2 * CLASSES, dtype=torch.float64).reshape(
+        2, *x[0].shape[1 : x[0].ndim - case.oracle.rows]
+    )
+    soft = t.is_floating_point()
+    arrays = leaves((*x, t, w) if soft else (*x, w))
+
+    def f(*a: torch.Tensor) -> torch.Tensor:
+        *front, weights = a
+        return of(case, weights=weights)(*front, *(() if soft else (t,)))
+
+    assert torch.autograd.gradcheck(f, arrays, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(f, arrays, check_fwd_over_rev=True)
+
+
+X = torch.tensor([[0.5, -1.0, 2.0], [0.25, 3.0, -0.5]], dtype=torch.float64)
+YES_NO = torch.tensor([[1, 0, 1], [0, 0, 1]])
+LABELS = torch.tensor([2, 0])
+ROW = torch.tensor([0.5, 0.25, 0.875], dtype=torch.float64)
+SCALAR = torch.tensor(1.75, dtype=torch.float64)
+
+PARAMETERS: dict[str, tuple[Callable[..., Any], tuple[torch.Tensor, ...]]] = {
+    "gamma and alpha": (lambda x, g, a: arrayloss.sigmoid_focal_loss(x, YES_NO, gamma=g, alpha=a), (X, SCALAR, ROW[0])),
+    "softmax gamma and alpha": (lambda x, g, a: arrayloss.softmax_focal_loss(x, LABELS, gamma=g, alpha=a), (X, SCALAR, ROW)),
+    "pos_weight": (lambda x, p, c: arrayloss.sigmoid_cross_entropy(x, YES_NO, pos_weight=p, class_weights=c), (X, ROW, 2 * ROW)),
+    "class_weights": (lambda x, c: arrayloss.softmax_cross_entropy(x, LABELS, class_weights=c), (X, ROW)),
+    "parts": (lambda x, c: arrayloss.softmax_cross_entropy.parts(x, LABELS, class_weights=c, ignore_index=0).arrays[:2], (X, ROW)),
+    "delta": (lambda x, d: arrayloss.huber_loss(x, YES_NO, delta=d), (X, SCALAR)),
+    "normalizer": (lambda x, n: arrayloss.squared_error(x, YES_NO, normalizer=n), (X, SCALAR)),
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters_that_are_tensors_learn(name: str) -> None:
+    function, arrays = PARAMETERS[name]
+    arrays = leaves(arrays)
+    assert torch.autograd.gradcheck(function, arrays, check_forward_ad=True, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(function, arrays, check_fwd_over_rev=True)
+
+
+def test_predictions_keep_the_analytic_slope_beside_a_target_that_learns() -> None:
+    x = torch.tensor([60.0, -60.0, 1e4, 0.0], requires_grad=True)  # float32: the derivative of the value would be 0 or NaN here
+    t = torch.tensor([1.0, 0.0, 0.0, 0.5])
+    for gamma in (0.0, 0.5, 2.0):
+        learned = torch.autograd.grad(arrayloss.sigmoid_focal_loss(x, t.clone().requires_grad_(), gamma=gamma, reduction="sum"), x)
+        alone = torch.autograd.grad(arrayloss.sigmoid_focal_loss(x, t, gamma=gamma, reduction="sum"), x)
+        torch.testing.assert_close(learned, alone, rtol=1e-5, atol=0)
+        assert alone[0][0] < 0 or gamma == 2.0
+
+
+@each_first
+def test_a_graph_that_is_kept_gives_the_same_gradient_again(case: Case) -> None:
+    for reduction in ("mean", "sum", "none"):
+        for dtype in (torch.float32, torch.bfloat16):
+            x, t = drawn(case, "float32")
+            x = leaves(a.to(dtype) for a in x)
+            value = of(case, reduction=reduction)(*x, t.to(dtype) if t.is_floating_point() else t)
+            g = torch.ones_like(value)
+            first = torch.autograd.grad(value, x, g, retain_graph=True)
+            kept = [a.clone() for a in first]
+            doubled = torch.autograd.grad(value, x, 2 * g, retain_graph=True)
+            last = torch.autograd.grad(value, x, g)
+            for a, b, c, d in zip(first, kept, doubled, last, strict=True):
+                torch.testing.assert_close(a, b, rtol=0, atol=0)
+                torch.testing.assert_close(c, 2 * b, rtol=0, atol=0)
+                torch.testing.assert_close(d, b, rtol=0, atol=0)
+
+
+@each_first
+def test_a_batch_of_cotangents_at_once(case: Case) -> None:
+    x, t = drawn(case)
+
+    def f(a: torch.Tensor) -> torch.Tensor:
+        return of(case, reduction="none")(a, *x[1:], t)
+
+    plain = torch.autograd.functional.jacobian(f, x[0])
+    torch.testing.assert_close(torch.autograd.functional.jacobian(f, x[0], vectorize=True), plain)
+    torch.testing.assert_close(torch.autograd.functional.jacobian(f, x[0], vectorize=True, strategy="forward-mode"), plain)
+
+
+# -- torch.func -----------------------------------------------------------------------------------------------------------
+
+
+@each_first
+def test_hessian_by_every_composition_of_transforms(case: Case) -> None:
+    x, t = drawn(case)
+
+    def f(a: torch.Tensor) -> torch.Tensor:
+        return of(case)(a, *x[1:], t)
+
+    expected = torch.autograd.functional.hessian(f, x[0])
+    fwd, rev = torch.func.jacfwd, torch.func.jacrev
+    for hessian in (fwd(rev(f)), rev(rev(f)), fwd(fwd(f)), rev(fwd(f))):  # fwd(fwd(f)) was 0 without a word
+        torch.testing.assert_close(hessian(x[0]), expected)
+
+
+@each_first
+def test_vmap_is_a_loop(case: Case) -> None:
+    x, t = drawn(case)
+    f, many = of(case), range(3)
+    losses = torch.stack([f(*(a[i] for a in x), t[i]) for i in many])
+    torch.testing.assert_close(torch.func.vmap(f)(*x, t), losses)
+    torch.testing.assert_close(torch.func.vmap(f, in_dims=(1,) * len(x) + (0,))(*(a.movedim(0, 1) for a in x), t), losses)
+    twice = torch.func.vmap(f, in_dims=(0,) + (None,) * len(x))(torch.stack([x[0], x[0]]), *x[1:], t)
+    torch.testing.assert_close(twice, f(*x, t).expand(2))
+    everything = tuple(range(len(x)))
+    gradients = torch.func.vmap(torch.func.grad(f, argnums=everything))(*x, t)
+    for i in many:
+        row = leaves(a[i] for a in x)
+        for mapped, alone in zip(gradients, torch.autograd.grad(f(*row, t[i]), row), strict=True):
+            torch.testing.assert_close(mapped[i], alone)
+
+
+@each_first
+def test_directional_derivative(case: Case) -> None:
+    x, t = drawn(case)
+    v = torch.ones_like(x[0])
+
+    def f(a: torch.Tensor) -> torch.Tensor:
+        return of(case)(a, *x[1:], t)
+
+    expected = torch.func.grad(f)(x[0]).sum()
+    torch.testing.assert_close(torch.func.jvp(f, (x[0],), (v,))[1], expected)
+    for gradients in (True, False):
+        with torch.set_grad_enabled(gradients), forward_ad.dual_level():
+            tangent = forward_ad.unpack_dual(f(forward_ad.make_dual(x[0], v))).tangent
+        assert tangent is not None, "the tangent was dropped"
+        torch.testing.assert_close(tangent, expected)
+
+
+def test_vmap_over_gamma() -> None:
+    gammas = torch.tensor([0.0, 0.5, 2.0], dtype=torch.float64)
+
+    def slope(gamma: torch.Tensor) -> torch.Tensor:
+        return torch.func.grad(lambda g: arrayloss.sigmoid_focal_loss(X, YES_NO, gamma=g))(gamma)
+
+    h = 1e-6
+    numeric = [
+        (float(arrayloss.sigmoid_focal_loss(X, YES_NO, gamma=g + h)) - float(arrayloss.sigmoid_focal_loss(X, YES_NO, gamma=max(g - h, 0))))
+        / (g + h - max(g - h, 0))
+        for g in gammas.tolist()
+    ]
+    torch.testing.assert_close(torch.func.vmap(slope)(gammas), torch.tensor(numeric, dtype=torch.float64), rtol=1e-5, atol=0)
+
+
+# -- second derivatives in the tails --------------------------------------------------------------------------------------
+
+TAILS = torch.tensor([0.0, 1.0, -1.0, 30.0, -30.0, 90.0, -90.0, 1e4, -1e4])
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.25, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("label", [0, 1])
+def test_second_derivative_agrees_with_the_curvature_in_the_tails(gamma: float, label: int) -> None:
+    t = torch.full(TAILS.shape, label)
+    x = TAILS.clone().requires_grad_()
+    loss = arrayloss.sigmoid_focal_loss.bind(gamma=gamma, reduction="sum")
+    (slope,) = torch.autograd.grad(loss(x, t), x, create_graph=True)
+    (second,) = torch.autograd.grad(slope.sum(), x)
+    _, curvature = loss.grad_and_hess(TAILS, t)
+    # where the exact curvature is below the smallest normal number (2 ** -126), both are subnormal or 0
+    torch.testing.assert_close(second, curvature, rtol=2e-6, atol=2.0**-126)
+    _, exact = loss.grad_and_hess(TAILS.double(), t)
+    torch.testing.assert_close(curvature.double(), exact, rtol=2e-6, atol=2.0**-126)
+    assert torch.isfinite(second).all()
+
+
+@pytest.mark.parametrize("loss", [arrayloss.softmax_cross_entropy, arrayloss.softmax_focal_loss])
+def test_second_derivative_of_rows_agrees_with_the_curvature_in_the_tails(loss: Any) -> None:
+    x = torch.stack([TAILS, torch.zeros_like(TAILS), torch.full_like(TAILS, -2.0)], dim=-1)
+    for label in range(3):
+        t = torch.full(TAILS.shape, label)
+        rows = torch.func.vmap(torch.func.hessian(lambda row, label: loss(row, label, reduction="sum")))(x, t)
+        second = rows.diagonal(dim1=-2, dim2=-1)
+        _, curvature = loss.grad_and_hess(x, t)
+        torch.testing.assert_close(second, curvature, rtol=1e-5, atol=2.0**-126)
+
+
+# -- compilers ------------------------------------------------------------------------------------------------------------
+
+
+def compiled(function: Callable[..., Any], backend: Any = "aot_eager") -> Callable[..., Any]:
+    torch._dynamo.reset()
+    return torch.compile(function, fullgraph=True, backend=backend)
+
+
+@pytest.mark.parametrize("case", ONE_EACH, ids=str)
+def test_compile_without_a_graph_break(case: Case) -> None:
+    x, t = drawn(case, "float32")
+    both_ways(case, x, t, compiled(of(case)))
+
+
+@pytest.mark.parametrize("name", ["softmax_cross_entropy", "sigmoid_focal_loss"])
+def test_compile_with_inductor(name: str) -> None:
+    case = next(c for c in FIRST if c.name == name)
+    x, t = drawn(case, "float32")
+    both_ways(case, x, t, compiled(of(case), "inductor"))
+
+
+def test_compile_every_question() -> None:
+    x = X.float()
+    loss = arrayloss.softmax_cross_entropy.bind(ignore_index=0)
+
+    def everything(x: torch.Tensor) -> Any:
+        parts = loss.parts(x, LABELS)
+        return loss(x, LABELS), loss.value_and_grad(x, LABELS), loss.grad_and_hess(x, LABELS), loss.finish(parts), parts.arrays
+
+    torch.testing.assert_close(compiled(everything)(x), everything(x))
+
+
+def test_compile_transforms() -> None:
+    def everything(x: torch.Tensor) -> Any:
+        per_sample = torch.func.vmap(torch.func.grad(arrayloss.softmax_cross_entropy))(x, LABELS)
+        return per_sample, torch.func.hessian(lambda a: arrayloss.softmax_cross_entropy(a, LABELS))(x)
+
+    torch.testing.assert_close(compiled(everything)(X), everything(X))
+
+
+def test_compile_targets_that_learn() -> None:
+    def f(x: torch.Tensor, t: torch.Tensor, gamma: torch.Tensor) -> torch.Tensor:
+        return arrayloss.sigmoid_focal_loss(x, t, gamma=gamma)
+
+    arrays = (X, torch.sigmoid(-X), SCALAR)
+    here, there = leaves(arrays), leaves(arrays)
+    torch.testing.assert_close(torch.autograd.grad(compiled(f)(*here), here), torch.autograd.grad(f(*there), there))
+
+
+def test_compile_once_for_all_batch_sizes_and_all_gammas() -> None:
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    loss = compiled(lambda x, t, g: arrayloss.softmax_focal_loss(x, t, gamma=g), counter)
+    for n in (5, 7, 12, 33):
+        for gamma in (0.0, 0.5, 1.0, 2.0, 5.0):
+            x = torch.randn(n, 3, requires_grad=True)
+            t = torch.randint(0, 3, (n,))
+            value = loss(x, t, torch.tensor(gamma))
+            value.backward()
+            torch.testing.assert_close(value, arrayloss.softmax_focal_loss(x, t, gamma=gamma), rtol=1e-5, atol=1e-7)
+    assert counter.frame_count <= 2, "one graph for the first size, one for all others"
+
+
+def test_a_compiler_may_be_the_first_to_call() -> None:
+    from arrayloss.core import namespace
+
+    known = dict(namespace._BY_TYPE)
+    namespace._BY_TYPE.clear()
+    try:
+        assert torch.isfinite(compiled(lambda x: arrayloss.squared_error(x, YES_NO))(X))
+    finally:
+        namespace._BY_TYPE.update(known)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("case", ONE_EACH, ids=str)
+def test_export(case: Case, strict: bool) -> None:
+    class Model(torch.nn.Module):
+        def forward(self, *a: torch.Tensor) -> torch.Tensor:
+            return of(case)(*a)
+
+    x, t = drawn(case, "float32")
+    program = torch.export.export(Model(), (*x, t), strict=strict)
+    torch.testing.assert_close(program.module()(*x, t), of(case)(*x, t))
+
+
+def test_compiled_labels_out_of_range_give_nan() -> None:
+    labels = torch.tensor([2, 9, -1])
+    x = torch.zeros(3, 3, requires_grad=True)
+    value = compiled(lambda x: arrayloss.softmax_cross_entropy(x, labels, reduction="none"))(x)
+    assert value.isnan().tolist() == [False, True, True]
+
+
+# -- modes ----------------------------------------------------------------------------------------------------------------
+
+
+@each_first
+def test_no_grad_and_inference_mode(case: Case) -> None:
+    x, t = drawn(case)
+    expected = of(case)(*x, t)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            value = of(case)(*leaves(x), t)
+            again, _ = case.loss.value_and_grad(*x, t, **case.options)
+        assert not value.requires_grad
+        torch.testing.assert_close(value, expected)
+        torch.testing.assert_close(again, expected)
+
+
+@each_first
+def test_checkpoint(case: Case) -> None:
+    x, t = drawn(case)
+    both_ways(case, x, t, lambda *a: checkpoint(of(case), *a, use_reentrant=False))
+
+
+def test_autocast_computes_bfloat16_in_float32() -> None:
+    model = torch.nn.Linear(3, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model(X.float())
+        value = arrayloss.softmax_cross_entropy(logits, LABELS)
+    assert logits.dtype is torch.bfloat16
+    assert value.dtype is torch.float32
+    torch.testing.assert_close(value, arrayloss.softmax_cross_entropy(logits.float(), LABELS), rtol=1e-6, atol=0)
+    value.backward()
+    assert torch.isfinite(model.weight.grad).all()
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # what is no matrix product stays as it was
+        assert arrayloss.softmax_cross_entropy(X, LABELS).dtype is torch.float64
+
+
+@each_first
+def test_no_value_of_a_meta_tensor_is_read(case: Case) -> None:
+    x, t = drawn(case)
+    x, t = leaves(a.to("meta") for a in x), t.to("meta")
+    of(case)(*x, t).backward()
+    assert all(a.grad.shape == a.shape and a.grad.device.type == "meta" for a in x)
+    value, _ = case.loss.value_and_grad(*(a.detach() for a in x), t, **case.options)
+    assert value.device.type == "meta"
+    assert case.loss.finish(case.loss.parts(*x, t, **case.options)).device.type == "meta"
+
+
+@each_first
+def test_no_value_of_a_fake_tensor_on_a_gpu_is_read(case: Case) -> None:
+    from torch._subclasses import FakeTensorMode
+
+    x, t = drawn(case)
+    with FakeTensorMode():
+        x = tuple(torch.empty(a.shape, dtype=a.dtype, device="cuda") for a in x)
+        t = torch.empty(t.shape, dtype=t.dtype, device="cuda")
+        value, gradient = case.loss.value_and_grad(*x, t, **case.options)
+        assert of(case)(*x, t).device.type == value.device.type == "cuda"
+        gradients = gradient if case.several else (gradient,)
+        assert all(g.device.type == "cuda" and g.shape == a.shape for g, a in zip(gradients, x, strict=True))
+
+
+class Tagged(torch.Tensor):
+    pass
+
+
+@each_first
+def test_parameters_and_subclasses(case: Case) -> None:
+    x, t = drawn(case)
+    expected = torch.autograd.grad(of(case)(*(a := leaves(x)), t), a)
+    for made in (torch.nn.Parameter, lambda a: a.clone().as_subclass(Tagged).requires_grad_()):
+        inputs = tuple(made(a) for a in x)
+        for g, e in zip(torch.autograd.grad(of(case)(*inputs, t), inputs), expected, strict=True):
+            torch.testing.assert_close(g.as_subclass(torch.Tensor), e)
+
+
+def test_counts_have_no_gradient() -> None:
+    x = X.clone().requires_grad_()
+    for logits in (x, x.as_subclass(Tagged)):
+        parts = arrayloss.softmax_cross_entropy.parts(logits, LABELS, ignore_index=0)
+        assert parts.total.requires_grad
+        assert not parts.count.requires_grad
+        assert not parts.weight.requires_grad
+
+
+def test_devices_do_not_mix() -> None:
+    with pytest.raises(ValueError, match=r"targets must be on the device of the predictions, cpu; got meta: pass targets.to\('cpu'\)"):
+        arrayloss.softmax_cross_entropy(X, LABELS.to("meta"))
+    with pytest.raises(ValueError, match="weights must be on the device of the predictions, meta; got cpu"):
+        arrayloss.softmax_cross_entropy(X.to("meta"), LABELS.to("meta"), weights=torch.ones(2))
+
+
+def test_parts_are_a_pytree() -> None:
+    parts = arrayloss.softmax_cross_entropy.parts(X, LABELS)
+    doubled = torch.utils._pytree.tree_map(lambda a: 2 * a, parts)
+    torch.testing.assert_close(doubled.arrays, (parts + parts).arrays)
+    per_sample = torch.func.vmap(arrayloss.softmax_cross_entropy.parts)(X, LABELS)
+    torch.testing.assert_close(per_sample.total.sum(), parts.total)
+    torch.testing.assert_close(copy.deepcopy(parts).arrays, parts.arrays)
+    torch.testing.assert_close(pickle.loads(pickle.dumps(parts)).arrays, parts.arrays)
+
+
+def test_a_deep_copied_module_keeps_its_loss() -> None:
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.loss = arrayloss.softmax_focal_loss.bind(gamma=1.5, alpha=(1.0, 2.0, 3.0))
+
+    model = Model()
+    assert copy.deepcopy(model).loss == model.loss
+
+
+class Losses(torch.utils.data.Dataset):
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return arrayloss.softmax_cross_entropy(X * index, LABELS)
+
+
+def test_a_loss_inside_a_worker_process() -> None:
+    arrayloss.softmax_cross_entropy(X, LABELS)  # before the fork
+    loader = torch.utils.data.DataLoader(Losses(), batch_size=2, num_workers=1, multiprocessing_context="fork", timeout=30)
+    torch.testing.assert_close(torch.cat(list(loader)), torch.stack([Losses()[i] for i in range(4)]))
+
+
+# -- the choice between the fast path and the general one ------------------------------------------------------------------
+
+
+def test_every_private_name_that_the_choice_rests_on_is_there() -> None:
+    assert callable(torch._C._are_functorch_transforms_active)
+    assert callable(torch._C._len_torch_dispatch_stack)
+    assert callable(torch._C._autograd._get_current_graph_task_keep_graph)
+    assert callable(torch._C._functorch.is_batchedtensor)
+    assert callable(torch._C._functorch.is_legacy_batchedtensor)
+    assert callable(forward_ad._set_fwd_grad_enabled)
+    assert forward_ad._current_level == -1
+    with forward_ad.dual_level():
+        assert forward_ad._current_level == 0
+
+
+def test_the_fast_path_is_for_plain_tensors_alone() -> None:
+    seen = []
+
+    def look(x: torch.Tensor) -> torch.Tensor:
+        seen.append(adapter.is_plain((x,)))
+        return x.sum()
+
+    look(X)
+    look(torch.nn.Parameter(X))
+    assert seen == [True, True]
+    seen.clear()
+    torch.func.grad(look)(X)
+    torch.func.vmap(look)(X)
+    torch.func.jvp(look, (X,), (X,))
+    look(X.as_subclass(Tagged))
+    look(X.to("meta"))
+    with forward_ad.dual_level():
+        look(X)
+    with torch._subclasses.FakeTensorMode():
+        look(torch.empty(2))
+    assert seen == [False] * 7
+    assert bool(compiled(lambda x: x + adapter.is_plain((x,)))(torch.zeros(1)) == 0)
+
+
+def test_a_gradient_in_place_leaves_the_inputs_alone() -> None:
+    x = X.clone().requires_grad_()
+    before = x.detach().clone()
+    weights = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    arrayloss.softmax_cross_entropy(x, LABELS, weights=weights).backward()
+    np.testing.assert_array_equal(x.detach().numpy(), before.numpy())
+    np.testing.assert_array_equal(weights.numpy(), [1.0, 2.0])
