@@ -3,16 +3,19 @@
 Written once against the Python array API standard, dispatched to NumPy, PyTorch, JAX, CuPy and Dask, with analytic gradients.
 """
 
+from . import metrics
+from .core.combination import Combination
 from .core.loss import Loss, loss
 from .core.parts import Parts
 from .losses.binary import binary_cross_entropy, sigmoid_cross_entropy, sigmoid_focal_loss
 from .losses.multiclass import cross_entropy, nll_loss, one_hot, softmax_cross_entropy, softmax_focal_loss
-from .losses.regression import gaussian_nll_loss, huber_loss, squared_error
+from .losses.regression import gaussian_nll_loss, huber_loss, log_cosh_loss, squared_error
 from .losses.segmentation import dice_loss, focal_tversky_loss, generalized_dice_loss, jaccard_loss, tversky_loss
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Combination",
     "Loss",
     "Parts",
     "binary_cross_entropy",
@@ -23,7 +26,9 @@ __all__ = [
     "generalized_dice_loss",
     "huber_loss",
     "jaccard_loss",
+    "log_cosh_loss",
     "loss",
+    "metrics",
     "nll_loss",
     "one_hot",
     "sigmoid_cross_entropy",

@@ -10,6 +10,7 @@ from typing import Any, Concatenate, Generic, ParamSpec
 
 from . import reduction
 from .call import Call
+from .combination import Algebra
 from .inputs import is_number
 from .namespace import backend_of
 from .parts import Parts
@@ -21,11 +22,12 @@ P = ParamSpec("P")
 REGISTRY: dict[str, Loss[Any]] = {}
 
 
-class Loss(Generic[P]):
+class Loss(Algebra, Generic[P]):
     """A loss function: call it for the number, or ask it for more.
 
     `loss(...)` is the number, or the loss per element with `reduction="none"`. `value_and_grad`, `grad_and_hess` and
-    `parts` take the same arguments; `bind` fixes options; `finish` turns parts into the number.
+    `parts` take the same arguments; `bind` fixes options; `finish` turns parts into the number. Numbers times losses, added up, are
+    a loss again.
     """
 
     def __init__(
@@ -97,6 +99,9 @@ class Loss(Generic[P]):
 
     def _call(self, *args: Any, **kwargs: Any) -> Call | PooledCall:
         return self._function(*args, **({**self._options, **kwargs} if self._options else kwargs))
+
+    def _terms(self) -> tuple[tuple[float, Any], ...]:
+        return ((1.0, self),)
 
     # -- identity -----------------------------------------------------------------------------------------------------
 

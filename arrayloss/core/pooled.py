@@ -58,7 +58,8 @@ def softmax(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Move, Move]:
 def largest(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Move, Move]:
     """1 where a row has its maximum: a decision, which is flat."""
     top = xp.expand_dims(xp.argmax(x, axis=axis), axis=axis)
-    p = special.with_label(xp, xp.zeros_like(x), top, 1.0, axis)
+    unknown = xp.where(xp.isnan(x), x, xp.zeros_like(x))  # a row with a NaN has no largest
+    p = special.with_label(xp, unknown + xp.sum(unknown, axis=axis, keepdims=True), top, 1.0, axis)
     return p, 1 - p, xp.zeros_like, xp.zeros_like
 
 
@@ -190,11 +191,11 @@ class Finish:
     def losses(self, backend: Any, sums: Sequence[Array]) -> tuple[Array, Array | None, Callable[[Array], tuple[Any, ...]]]:
         """The losses of the overlaps, their weights (None: all 1), and the pullback of the losses to the sums."""
         xp = backend.xp
-        three = [self._choose(xp, s) for s in sums[:3]]
+        three = [self.choose(xp, s) for s in sums[:3]]
         weights = self._class_weights(backend, sums[0])
         present = (three[0] + three[2] != 0) if self.absent == "skip" else None
         if self.volumes is not None:
-            scarce = _scarcity(xp, self._choose(xp, sums[3]), self.axis, self.volumes)
+            scarce = _scarcity(xp, self.choose(xp, sums[3]), self.axis, self.volumes)
             weights = scarce if weights is None else scarce * weights
         if weights is not None or present is not None:
             weights = xp.broadcast_to(xp.ones_like(three[0]) if weights is None else weights, three[0].shape)
@@ -227,13 +228,14 @@ class Finish:
             return None
         xp = backend.xp
         w = backend.constant(w, like.dtype, like) if isinstance(w, tuple) else xp.astype(w, like.dtype)
-        return self._choose(xp, xp.reshape(w, tuple(-1 if i == self.axis else 1 for i in range(like.ndim))))
+        return self.choose(xp, xp.reshape(w, tuple(-1 if i == self.axis else 1 for i in range(like.ndim))))
 
-    def _choose(self, xp: Any, a: Array) -> Array:
+    def choose(self, xp: Any, a: Array) -> Array:
+        """The sums of the classes that count."""
         return a if self.classes is None else xp.concat([self._of_class(a, c) for c in self.classes], axis=self.axis)
 
     def _unchoose(self, xp: Any, g: Array, shape: Sequence[int]) -> Array:
-        """The transpose of `_choose`."""
+        """The transpose of `choose`."""
         chosen = self.classes
         wanted = tuple(len(chosen) if chosen is not None and i == self.axis else n for i, n in enumerate(shape))
         g = xp.broadcast_to(g, wanted)
@@ -276,6 +278,14 @@ class PooledCall:
 
     def grad_and_hess(self) -> NoReturn:
         raise NotImplementedError("no curvature is defined for a loss of overlaps: its elements are coupled")
+
+    def sums(self) -> Parts:
+        """The sums of the overlaps of the chosen classes, without a finish."""
+        xp = self.backend.xp
+        chosen = [self.finish.choose(xp, s) for s in self.backend.forward(self.op, self.arrays)]
+        if self.finish.together:
+            chosen = [xp.sum(s, axis=self.finish.axis) for s in chosen]
+        return Parts(self.op.outputs, tuple(chosen))
 
     def parts(self) -> Parts:
         if self.finish.reduction == "none":
