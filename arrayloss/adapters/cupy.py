@@ -117,8 +117,8 @@ class _Plan:
             targets = made if self.workers == 1 else [cupy.empty(len(made) * self.grid, dtype="float64")]
             self._launch(self.kernel, self.grid, self.block, arrays, targets, self.numbers)
             if self.workers > 1:
-                kernel = cuda.gather(tuple(dtype for _, dtype in self.outputs))
-                self._launch(kernel, self.grid // self.workers, BLOCK, targets, made, {"workers": self.workers, **kernel.constants})
+                kernel = cuda.gather(tuple(dtype for _, dtype in self.outputs), "divisor" in self.numbers)
+                self._launch(kernel, self.grid // self.workers, BLOCK, targets, made, self.numbers)
         results = iter(made)
         return tuple(next(results) if f is None else f for f in self.fixed) if self.fixed else tuple(made)
 
@@ -179,9 +179,11 @@ def _forward_plan(layouts: list[Layout], op: Any) -> _Plan:
         return _map_plan(_name(op, "value"), layouts, outputs, op.classes, op.output_shape(shape))
     if any(node.varies for node in results):
         raise RefusedError("a sum for every class")
-    wide = "float32" if op.half else "float64"
-    kinds = ["int64" if dtypes.kind(node.dtype) == "integer" else wide for node in results]
-    return _sum_plan(_name(op, "sums"), layouts, list(zip(results, kinds, strict=True)), op.classes, op.reduce, op.output_shape(shape))
+    mean = getattr(op, "mean", False)  # a division by a plain number, done where the sum ends
+    wide = "float32" if op.half else dtype if mean else "float64"
+    sums = [(node, "int64" if dtypes.kind(node.dtype) == "integer" else wide) for node in results]
+    divisor = float(op.denominator(shape)) if mean else None
+    return _sum_plan(_name(op, "mean" if mean else "sums"), layouts, sums, op.classes, op.reduce, op.output_shape(shape), divisor)
 
 
 @_refusable
@@ -191,6 +193,8 @@ def _gradient_plan(layouts: list[Layout], op: Any, number: float | None) -> _Pla
     slopes = op.step(graph, nodes, 1)[1]
     factor = number if g is None else graph.astype(g, slopes[0].dtype)
     shape, _, dtype = layouts[0]
+    if op.mean:
+        factor = factor / op.denominator(shape)
     outputs = [(factor * s, dtype, shape) for s in slopes]
     return _map_plan(_name(op, "gradient"), layouts, outputs, op.classes)
 
@@ -237,10 +241,9 @@ def _map_plan(
     writer = cuda.Writer(name, outer=0, inner=len(sizes), rows=rows is not None, lanes=lanes, index=_index(elements))
     per_class = [(node, dtype, rows is not None and shape[rows] == full[rows]) for node, dtype, shape in outputs]
     kernel = writer.map(per_class)
-    numbers |= kernel.constants
     made = tuple((shape if seen is None else seen, dtype) for _, dtype, shape in outputs)
     grid = min(-(-elements * lanes // BLOCK), 2**20)
-    return _Plan(kernel, numbers, made, grid, min(BLOCK, -(-elements * lanes // 32) * 32), fixed=fixed)
+    return _Plan(kernel, {**numbers, **kernel.constants}, made, grid, min(BLOCK, -(-elements * lanes // 32) * 32), fixed=fixed)
 
 
 def _sum_plan(
@@ -250,8 +253,9 @@ def _sum_plan(
     rows: int | None,
     reduce: tuple[int, ...],
     seen: tuple[int, ...],
+    divisor: float | None,
 ) -> _Plan:
-    """The sums over the axes `reduce`, for every place along the others."""
+    """The sums over the axes `reduce`, for every place along the others, divided if there is a divisor."""
     full = layouts[0][0]
     operands = {f"x{i}": a for i, a in enumerate(layouts)}
     kept = [d for d in range(len(full)) if d not in reduce and d != rows]
@@ -265,9 +269,9 @@ def _sum_plan(
     numbers |= {"elements": elements, "workers": workers}
     index = _index(elements + BLOCK * workers)
     writer = cuda.Writer(name, outer=len(outer), inner=len(inner), rows=rows is not None, lanes=lanes, index=index)
-    kernel = writer.sums(outputs, final=workers == 1)
-    numbers |= kernel.constants
-    return _Plan(kernel, numbers, tuple((seen, dtype) for _, dtype in outputs), sums * workers, block, workers)
+    kernel = writer.sums(outputs, final=workers == 1, mean=divisor is not None)
+    everything = {**numbers, **kernel.constants} if divisor is None else {**numbers, **kernel.constants, "divisor": divisor}
+    return _Plan(kernel, everything, tuple((seen, dtype) for _, dtype in outputs), sums * workers, block, workers)
 
 
 def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
