@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from .libraries import DTYPES, LIBRARIES, Library, named
+from .libraries import DTYPES, Library, named
 from .oracles import ORACLES, Oracle
 from .overlap_oracles import OVERLAPS
 from .problems import Problem, batches
 from .reference import Definition, Float64, Reference, Whole
 from .report import Report, Row, Worst
+from .snippets import snippet
 from .subject import Subject, named_loss
-from .ulp import Exact, Judgement, judge
+from .ulp import Exact, Judgement, flushable, judge
 
 QUANTITIES = ("value", "grad", "hess")
 MODES = ("eager", "compiled")
@@ -266,9 +267,32 @@ class _Run:
 
     def _judge(self, row: Row, result: Any, exact: Exact, dtype: str, moved: Any, batch: Problem) -> None:
         found = judge(result, exact, dtype, self.max_ulp, moved, relative_to=self.relative_to)
-        row.fill(found, worst_of(batch, result, exact, found, row))
-        row.errors = found.errors
-        row.at = position(batch, exact.shape)
+        row.fill(found, self._worst(batch, result, exact, found, row))
+        row.errors, row.at = found.errors, position(batch, exact.shape)
+
+    def _worst(self, batch: Problem, result: Any, exact: Exact, found: Judgement, row: Row) -> Worst | None:
+        """The worst number with the inputs that it came from, and the program that computes it."""
+        if not found.errors.size:
+            return None
+        index = np.unravel_index(found.worst, exact.shape)
+        inputs, target, place = None, None, None  # of a number that the whole batch makes
+        if index and not batch.whole:
+            rows = batch.axis is not None and row.quantity != "value"
+            element: Any = index[:-1] if rows else index
+            inputs = tuple(np.asarray(p[element]).tolist() for p in batch.predictions)
+            target, place = np.asarray(batch.targets[element]).tolist(), int(index[-1]) if rows else None
+        code = (
+            ""
+            if not found.wrong.any()
+            else "\n\n".join(
+                snippet(
+                    self.subject, name, "eager" if row.mode == "both" else row.mode, row.dtype, row.quantity, row.prediction, batch, index
+                )
+                for name in row.backend.split(" - ")
+            )
+        )
+        numbers = float(np.asarray(result)[index]), float(exact.high[index]), float(found.errors[index])
+        return Worst(inputs, target, place, *numbers, dict(batch.options), code)
 
     def _between(
         self, batch: Problem, dtype: str, quantity: str, which: int, agreed: Mapping[tuple[str, str], Any], exact: Exact, moved: Any
@@ -278,10 +302,11 @@ class _Run:
         for (a, x), (b, y) in combinations(agreed.items(), 2):
             if a[0] == b[0]:
                 continue
+            y = np.where(flushable(x, exact, dtype) | flushable(y, exact, dtype), x, y)
             found = judge(x, Exact.of(y), dtype, 2 * self.max_ulp, moved, relative_to=self.relative_to)
             row = Row(self.subject.label, f"{a[0]} - {b[0]}", a[1] if a[1] == b[1] else "both", dtype, quantity, batch.targets_kind, which)
             row.against = "each other"
-            row.fill(found, worst_of(batch, x, Exact.of(y), found, row))
+            row.fill(found, self._worst(batch, x, Exact.of(y), found, row))
             if most is None or (bool(found.wrong.any()), found.max_ulp) > (bool(most[0].wrong.any()), most[0].max_ulp):
                 most = found, row
         if most is not None:
@@ -314,32 +339,9 @@ def position(batch: Problem, shape: tuple[int, ...]) -> Any:
             others = np.where(np.arange(x.shape[-1]) == batch.targets[..., None], -np.inf, x)
             return own - others.max(axis=-1)
         return x.max(axis=-1) - x.min(axis=-1)
-    return np.zeros(shape)
-
-
-def worst_of(batch: Problem, result: Any, exact: Exact, found: Judgement, row: Row) -> Worst | None:
-    """The worst number with the inputs that it came from."""
-    if not found.errors.size:
-        return None
-    flat = found.worst
-    index = np.unravel_index(flat, exact.shape)
-    element: Any = index[:-1] if batch.axis is not None and row.quantity != "value" else index
-    if exact.shape == () and batch.predictions[0].ndim:
-        inputs, target = None, None  # a number of the whole batch
-    else:
-        inputs = tuple(np.asarray(p[element]).tolist() for p in batch.predictions)
-        target = np.asarray(batch.targets[element]).tolist()
-    place = int(index[-1]) if batch.axis is not None and row.quantity != "value" else None
-    return Worst(
-        inputs, target, place, float(np.asarray(result)[index]), float(exact.high[index]), float(found.errors[index]), dict(batch.options)
-    )
+    return np.full(shape, np.nan)
 
 
 def _one_line(error: BaseException) -> str:
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0] if text else ''}"[:300]
-
-
-def installed() -> list[Library]:
-    """The libraries that can be used here."""
-    return [library for library in LIBRARIES.values() if not library.missing()]

@@ -61,7 +61,7 @@ def overview(
     All the data is compared with NumPy's float64, which itself is compared with the definition in mpmath on a sample.
     """
     for name in REGISTRY:
-        for options in _options(name):
+        for options in forms_of(name):
             (domains, kinds, whole_options, oracle), *_ = forms(name, options)
             kind = kinds[0]
             shared: dict[str, Any] = {"max_ulp": max_ulp, "points": "digits", "targets": kind, "progress": progress, **options}
@@ -79,7 +79,7 @@ def overview(
             yield Line(name, str(options.get("given", "")), *_mean(name, batch, dtype), report)
 
 
-def _options(name: str) -> list[dict[str, Any]]:
+def forms_of(name: str) -> list[dict[str, Any]]:
     """One set of options for each form of the predictions."""
     return [dict(o.options[0]) for o in ORACLES.get(name, ())] or [{}]
 

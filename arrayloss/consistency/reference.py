@@ -108,6 +108,21 @@ class Definition(Reference):
             shape = problem.predictions[0].shape if order or not rows else problem.predictions[0].shape[:-1]
             return tuple(_split(result, shape) for result in results)
 
+    def moved(self, problem: Problem, quantity: str, which: int, wrong: Any) -> Floats:
+        """Of our own definitions the terms of a derivative count too: near its zeros they cancel in exact arithmetic already."""
+        nudged = super().moved(problem, quantity, which, wrong)
+        if quantity == "value" or not isinstance(self.value, Oracle) or self.reduction != "none":
+            return nudged
+        options = {k: v for k, v in problem.options.items() if k != "ignore_index"}
+        terms = []
+        for index in zip(*np.nonzero(wrong), strict=True):
+            element, place = (index[:-1], (which, int(index[-1]))) if problem.axis is not None else (index, which)
+            point, target = [p[element].tolist() for p in problem.predictions], problem.targets[element].tolist()
+            exact = [[mpf(v) for v in p] if isinstance(p, list) else mpf(p) for p in point]
+            wanted = [mpf(v) for v in target] if isinstance(target, list) else target if problem.axis is not None else mpf(target)
+            terms.append(float(jet(self.value, exact, wanted, options, place).terms[ORDERS[quantity]]))
+        return np.maximum(nudged, np.asarray(terms))
+
     def _point(self, point: list[Any], target: Any, options: Any, which: int, order: int, rows: bool) -> Any:
         with mpmath.workdps(_digits(point, rows) if order else DIGITS):
             exact = [[mpf(v) for v in p] if rows else mpf(p) for p in point]

@@ -6,6 +6,7 @@ import platform
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from .ulp import Judgement
@@ -28,6 +29,7 @@ class Worst:
     exact: float
     ulp: float
     options: Mapping[str, Any]
+    snippet: str = ""  # a program that prints it, where it is wrong
 
     @property
     def hex(self) -> str:
@@ -44,6 +46,7 @@ class Worst:
             "exact": _hex(self.exact),
             "ulp": _finite(self.ulp),
             "options": {k: repr(v) for k, v in self.options.items()},
+            "snippet": self.snippet,
         }
 
 
@@ -87,6 +90,11 @@ class Row:
     @property
     def failed(self) -> bool:
         return self.status in FAILURES
+
+    @property
+    def other(self) -> str:
+        """Whom the number is compared with, as the beginning of a sentence."""
+        return f"{self.backend.split(' - ')[1]} has" if self.against == "each other" else f"{self.against} has"
 
     @property
     def said(self) -> str:
@@ -161,6 +169,25 @@ class Report:
             "rows": [r.to_dict() for r in self.rows],
         }
 
+    def to_markdown(self, path: str | Path | None = None) -> str:
+        """The report as Markdown, written to `path` if there is one, with the picture beside it."""
+        from .pages import markdown
+
+        picture = None if path is None else Path(path).with_suffix(".png")
+        text = markdown(self, picture)
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """The report as one HTML page that needs nothing else, written to `path` if there is one."""
+        from .pages import html
+
+        text = html(self)
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
+
     def extend(self, other: Report) -> None:
         """Take over the rows of another report."""
         self.rows.extend(other.rows)
@@ -172,7 +199,7 @@ def described(row: Row) -> str:
     if row.worst is None:
         return f"{where}: {row.status}: {row.said}"
     w = row.worst
-    return f"{where}: {row.said}, worst {format_ulp(w.ulp)} ulp at {w.hex}: {w.computed!r} where {row.against} says {w.exact!r}"
+    return f"{where}: {row.said}, worst {format_ulp(w.ulp)} ulp at {w.hex}: {w.computed!r} where {row.other} {w.exact!r}"
 
 
 def versions() -> dict[str, str]:

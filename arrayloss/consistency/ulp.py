@@ -5,7 +5,8 @@ their sum, so that float64 results can be judged too. A result is right if its e
 
 * where the number itself is badly conditioned (near a zero of a second derivative, say, or in a row with a wide spread), in
   proportion to what the last place of the *input* moves it: there a relative error says nothing;
-* where the exact number is subnormal, and the result is subnormal or zero: XLA, for one, flushes those. They are counted apart.
+* where the exact number is subnormal, and the result is subnormal or zero: XLA, for one, flushes those. They are counted apart,
+  and so is a zero for a number so small that a factor of it can be subnormal.
 
 NaN agrees with NaN only where the exact number is NaN, an infinity with the same infinity only.
 """
@@ -38,6 +39,9 @@ FORMATS = {
 }
 
 
+UNDERFLOW = 2.0**8  # above the smallest normal number by this factor, a zero may still be a flushed factor
+
+
 @dataclass(frozen=True)
 class Exact:
     """Numbers, each the sum of two float64."""
@@ -61,7 +65,7 @@ class Judgement:
     """What became of every number."""
 
     errors: Floats  # in ulps; 0 where subnormal
-    judged: Floats  # the same, in units of what the inputs' last place moves a number by where that is how it was judged
+    judged: Floats  # the same, but of numbers that are right by what the inputs' last place moves them: in units of that
     wrong: np.ndarray[Any, np.dtype[np.bool_]]
     lost: int  # wrong numbers that would be right beside the largest of the batch: the same loss, with digits lost
     conditioned: int  # beyond max_ulp, and right because the input's last place moves the number by more
@@ -98,6 +102,12 @@ def in_ulps(computed: Floats, exact: Exact, dtype: str) -> Floats:
     return np.where(np.isnan(errors), np.inf, errors)
 
 
+def flushable(computed: Any, exact: Exact, dtype: str) -> Any:
+    """Where a zero stands for a number so small that it, or a factor of it, is subnormal."""
+    size = np.abs(exact.high)
+    return (np.asarray(computed) == 0) & (size > 0) & (size < UNDERFLOW * np.ldexp(1.0, FORMATS[dtype].low))
+
+
 def judge(
     computed: Any, exact: Exact, dtype: str, max_ulp: float, moved: Callable[[Any], Floats], *, relative_to: str = "number"
 ) -> Judgement:
@@ -112,6 +122,7 @@ def judge(
     errors = in_ulps(computed, exact, dtype)
     tiny = np.ldexp(1.0, f.low)
     subnormal = (np.abs(exact.high) < tiny) & (np.abs(computed) <= tiny) & ((exact.high != 0) | (computed != 0))
+    subnormal |= flushable(computed, exact, dtype)
     errors = np.where(subnormal, 0.0, errors)
     judged = errors.copy()
     absolute = errors * spacing(np.abs(exact.high), dtype)
@@ -125,6 +136,7 @@ def judge(
         units = np.maximum(np.ldexp(moved(finite), 1 - f.digits), spacing(np.abs(exact.high[finite]), dtype))
         judged[finite] = absolute[finite] / units
     wrong = judged > max_ulp
+    judged = np.where(wrong, errors, judged)
     lost = int((wrong & (beside <= max_ulp)).sum())
     conditioned = int((beyond & ~wrong).sum())
     return Judgement(errors, judged, wrong, lost, conditioned, int((subnormal & (computed == 0)).sum()), int(subnormal.sum()))
