@@ -6,7 +6,8 @@ What holds, and the test that would fail without it:
 - weights are numbers, 0-d, or broadcast to the elements   (the same test)
 - grad_and_hess belong to the sum: weights multiplied, nothing divided  test_grad_and_hess_belong_to_the_sum
 - class weights weigh the mean, labels and one-hot alike   test_one_hot_targets_give_what_labels_give
-- the mass of a distribution is sum_c t_c * w_c, of t before smoothing  test_class_weights_of_a_distribution, test_smoothing_is_not_in_the_denominator
+- the mass of a distribution is sum_c t_c * w_c            test_class_weights_of_a_distribution
+- of t before smoothing                                    test_smoothing_is_not_in_the_denominator
 - factors of a loss are not in the denominator             test_factors_scale_the_loss_and_not_the_denominator
 - normalizer "count", a number, a 0-d array                test_normalizers
 - reduce_axes, counted in the predictions                  test_reduce_axes

@@ -218,6 +218,9 @@ def is_plain(arrays: Sequence[Any]) -> bool:
     ) and all((type(a) is Tensor or type(a) is torch.nn.Parameter) and a.device.type == "cpu" for a in arrays)
 
 
+_BARE = {torch.uint16, torch.uint32, torch.uint64}  # PyTorch stores them, but neither compares them nor finds a minimum
+
+
 class Torch(Adapter):
     """Chooses between the blocked and the general Function."""
 
@@ -232,6 +235,8 @@ class Torch(Adapter):
 
     def accept(self, array: Any, like: Tensor, name: str) -> Tensor:
         array = array if isinstance(array, Tensor) else super().accept(array, like, name)
+        if array.dtype in _BARE:
+            array = array.long()
         if array.device != like.device:
             raise ValueError(
                 f"{name} must be on the device of the predictions, {like.device}; got {array.device}: pass {name}.to({str(like.device)!r})"
@@ -260,16 +265,25 @@ class Torch(Adapter):
         if not learning:
             return _sweep(op, arrays, 0)[0]
         if any(a.requires_grad for a in arrays[op.predictions :]):
+            op.check_labels(xp, arrays)
             return _GeneralWithForwardMode.apply(op, *arrays)
         return (_Fast if op.saves_slope else _Twice).apply(op, *arrays)
 
     def linearize(self, op: Any, arrays: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Pull]:
-        if not is_plain(arrays) or (torch.is_grad_enabled() and any(a.requires_grad for a in arrays)):
+        if not is_plain(arrays):
+            return super().linearize(op, arrays)
+        if torch.is_grad_enabled() and any(a.requires_grad for a in arrays):
+            op.check_labels(xp, arrays)
             return super().linearize(op, arrays)
         if not op.saves_slope:
             return _sweep(op, arrays, 0)[0], lambda cotangents: _sweep_back(op, arrays, cotangents)
         outputs, slopes = _sweep(op, arrays, 1)
         return outputs, lambda cotangents: _scaled(op, arrays, slopes, cotangents[0])
+
+    def derivatives(self, op: Any, arrays: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        if is_plain(arrays):
+            op.check_labels(xp, arrays)
+        return super().derivatives(op, arrays)
 
 
 ADAPTER = Torch()

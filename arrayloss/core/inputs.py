@@ -59,14 +59,16 @@ class Inputs:
             raise ValueError(f"ignore_index is for labels; got {ignore_index!r} with {dtypes.name(t.dtype)} targets: pass where=")
         return self._add(self._cast(t, "targets"))
 
-    def binary_targets(self, targets: Array, ignore_index: Any) -> Slot:
-        """Targets of a sigmoid loss: floating point from 0 to 1, used as they are, or integers and booleans, which are checked."""
+    def binary_targets(self, targets: Array, ignore_index: Any, *, numbers: bool = False) -> Slot:
+        """Targets from 0 to 1: floating point, used as they are, or integers and booleans, which are checked. `numbers`: the kernel
+        takes no booleans.
+        """
         t = self.backend.accept(targets, self.x, "targets")
         self._same_shape(t, "targets", self.first)
         if dtypes.kind(t.dtype) not in ("bool", "integer"):
             return self.targets(t, ignore_index)
         slot = self._add(t)
-        self.labels = Labels(slot, 2, ignored_labels(ignore_index, t.dtype), binary=True)
+        self.labels = Labels(slot, 2, ignored_labels(ignore_index, t.dtype), binary=True, numbers=numbers)
         return slot
 
     def class_targets(self, targets: Array, axis: int | None, ignore_index: Any) -> tuple[Slot, bool]:
@@ -78,7 +80,7 @@ class Inputs:
             raise ValueError(f"{self.first} must have at least one class along axis {axis}; got shape {self.shape}")
         kind = dtypes.kind(t.dtype)
         if shape == self.shape:
-            return self.targets(t, ignore_index), False
+            return self.binary_targets(t, ignore_index, numbers=True), False
         if kind not in ("bool", "integer"):
             raise TypeError(f"labels must be integers; got {dtypes.name(t.dtype)}: cast them, such as by targets.astype('int64')")
         slot = self._add(t if len(shape) == self.ndim else self.xp.expand_dims(t, axis=axis))

@@ -35,6 +35,7 @@ class Labels:
     classes: int
     ignore: tuple[int, ...] = ()  # each a value of the labels' dtype
     binary: bool = False  # 0 and 1 of a sigmoid loss, given to the kernel as booleans
+    numbers: bool = False  # 0 and 1 of a distribution, given to the kernel as floating point
 
     def ignored(self, t: Array) -> Array | None:
         """Where a label is to be left out."""
@@ -135,6 +136,11 @@ class Operation:
     def _get(argument: Any, arrays: Sequence[Array]) -> Any:
         return arrays[argument.index] if isinstance(argument, Slot) else argument
 
+    def check_labels(self, xp: Any, arrays: Sequence[Array]) -> None:
+        """Raise where a label that counts is out of range; for host arrays whose kernel runs where none can be read."""
+        if self.labels is not None:
+            self._leave_out(xp, arrays, True)
+
     def _leave_out(self, xp: Any, arrays: Sequence[Array], read_labels: bool) -> tuple[Array | None, Array | None, list[Array]]:
         """What counts, which labels are valid, and the arrays that the formula may see.
 
@@ -164,10 +170,14 @@ class Operation:
                 labels.check(xp, arrays[i])
             else:
                 valid = labels.valid(arrays[i])
+                if valid is not None and self.classes is not None and labels.binary:
+                    valid = xp.all(valid, axis=self.classes, keepdims=True)
                 if valid is not None:
                     arrays[i] = xp.where(valid, arrays[i], 0)
             if not labels.binary:
                 arrays[i] = special.as_index(xp, arrays[i])
             elif dtypes.kind(arrays[i].dtype) != "bool":
                 arrays[i] = arrays[i] == 1
+            if labels.numbers:
+                arrays[i] = xp.astype(arrays[i], arrays[0].dtype)
         return keep, valid, arrays

@@ -7,7 +7,7 @@ from typing import Any
 
 from arrayloss.core import dtypes, special
 from arrayloss.core.call import Call
-from arrayloss.core.inputs import Inputs, choice, normal_axis, number
+from arrayloss.core.inputs import Inputs, choice, is_boolean, normal_axis, number
 from arrayloss.core.loss import loss
 from arrayloss.core.namespace import backend_of
 from arrayloss.core.operation import Kernel, Labels, Slot
@@ -428,12 +428,13 @@ def one_hot(labels: Array, num_classes: int, axis: int = -1, dtype: Any = None) 
            [1., 0., 0.]], dtype=float32)
     """
     backend = backend_of(labels, "labels")
+    labels = backend.accept(labels, labels, "labels")
     xp = backend.xp
     if dtypes.kind(labels.dtype) not in ("integer", "bool"):
         raise TypeError(f"labels must be integers; got {dtypes.name(labels.dtype)}")
-    if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 1:
+    if not hasattr(num_classes, "__index__") or is_boolean(num_classes) or int(num_classes) < 1:
         raise ValueError(f"num_classes must be an integer of at least 1; got {num_classes!r}")
-    axis = normal_axis("axis", axis, labels.ndim + 1)
+    num_classes, axis = int(num_classes), normal_axis("axis", axis, labels.ndim + 1)
     dtype = xp.float32 if dtype is None else dtype
     rule = Labels(Slot(0), num_classes)
     readable = backend.reads_labels(labels)
