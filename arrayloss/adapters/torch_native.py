@@ -87,7 +87,7 @@ class Eager(special.Native):
     @staticmethod
     def logistic_loss(x: Tensor, t: Tensor, pos_weight: Any) -> Tensor:
         """softplus(-|x|) + t*max(-x, 0) + (1-t)*max(x, 0), where softplus(-|x|) = -log(1 - sigmoid(-|x|))."""
-        if pos_weight is not None or t.dtype != x.dtype or x.numel() < LARGE:
+        if pos_weight is not None or t.dtype != x.dtype:
             return _generic(special.logistic_loss)(_EAGER, x, t, pos_weight)
         above = torch.clamp_min(x, 0)
         below = above - x
@@ -122,7 +122,7 @@ class Eager(special.Native):
 
     @staticmethod
     def softmax_at_label(x: Tensor, labels: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
-        """q_y = 1 - p_y is the sum beside the label, and where it is small -log(p_y) follows from it."""
+        """q_y = 1 - p_y is the sum beside the label, and -log(p_y) is log1p(q_y / p_y), of which nothing cancels."""
         p = torch.softmax(x, axis)
         if axis != x.ndim - 1 and x.shape[axis] > 32:
             p.div_(p.sum(axis, keepdim=True))  # across rows in memory, softmax adds its terms one after the other
@@ -130,10 +130,9 @@ class Eager(special.Native):
         if not (p_y.numel() and float(p_y.min()) > _NORMAL[x.dtype]):  # or NaN, an infinite logit among others
             return _generic(special.softmax_at_label)(_EAGER, x, labels, axis)
         slope = p.scatter_(axis, labels, 0.0)
-        minus_q = slope.sum(axis, keepdim=True).neg_()
-        slope.scatter_(axis, labels, minus_q)
-        loss = Eager.where(minus_q > -0.5, torch.log1p(minus_q), p_y.log_()).neg_()
-        return loss, slope, minus_q.neg_()
+        q = slope.sum(axis, keepdim=True)
+        slope.scatter_(axis, labels, -q)
+        return torch.div(q, p_y, out=p_y).log1p_(), slope, q
 
 
 _EAGER = Eager()

@@ -18,6 +18,8 @@ Array = Any
 def total(xp: Any, a: Array, shape: Sequence[int], axes: tuple[int, ...], dtype: Any) -> Array:
     """The sum over `axes` (kept) of `a` broadcast to `shape`, without the broadcast copy."""
     summed = xp.sum(a, axis=axes, keepdims=True, dtype=dtype) if axes else xp.astype(a, dtype or a.dtype, copy=False)
+    if a.shape == shape:
+        return summed
     repeats = prod([shape[i] for i in axes if a.shape[i] == 1])  # a list: compilers take no generator here
     kept = tuple(1 if i in axes else n for i, n in enumerate(shape))
     if repeats != 1:
