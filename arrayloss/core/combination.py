@@ -66,31 +66,31 @@ class Combination(Algebra):
         self.names = tuple(names)
         self._taken = tuple(tuple(n for n in SHARED if n in term.__signature__.parameters) for _, term in self.terms)
 
-    def __call__(self, predictions: Array, targets: Array, /, **shared: Any) -> Array:
-        return self.components(predictions, targets, **shared)[0]
+    def __call__(self, *arrays: Array, **shared: Any) -> Array:
+        return self.components(*arrays, **shared)[0]
 
-    def components(self, predictions: Array, targets: Array, /, **shared: Any) -> tuple[Array, dict[str, Array]]:
+    def components(self, *arrays: Array, **shared: Any) -> tuple[Array, dict[str, Array]]:
         """The loss, and the value of every term before its coefficient by name; equal names are numbered from 2 on."""
         options = self._shared(shared)
-        values = [term(predictions, targets, **o) for (_, term), o in zip(self.terms, options, strict=True)]
+        values = [term(*arrays, **o) for (_, term), o in zip(self.terms, options, strict=True)]
         return self._sum(values), dict(zip(self.names, values, strict=True))
 
-    def value_and_grad(self, predictions: Array, targets: Array, /, **shared: Any) -> tuple[Array, Any]:
+    def value_and_grad(self, *arrays: Array, **shared: Any) -> tuple[Array, Any]:
         """What the call returns, and its gradient with respect to the predictions."""
         options = self._shared(shared)
-        pairs = [term.value_and_grad(predictions, targets, **o) for (_, term), o in zip(self.terms, options, strict=True)]
+        pairs = [term.value_and_grad(*arrays, **o) for (_, term), o in zip(self.terms, options, strict=True)]
         return self._sum([value for value, _ in pairs]), self._sum([gradient for _, gradient in pairs])
 
-    def grad_and_hess(self, predictions: Array, targets: Array, /, **shared: Any) -> tuple[Any, Any]:
+    def grad_and_hess(self, *arrays: Array, **shared: Any) -> tuple[Any, Any]:
         """First and second derivatives of the sum for every prediction, where all terms have them."""
         options = self._shared(shared)
-        pairs = [term.grad_and_hess(predictions, targets, **o) for (_, term), o in zip(self.terms, options, strict=True)]
+        pairs = [term.grad_and_hess(*arrays, **o) for (_, term), o in zip(self.terms, options, strict=True)]
         return self._sum([first for first, _ in pairs]), self._sum([second for _, second in pairs])
 
-    def parts(self, predictions: Array, targets: Array, /, **shared: Any) -> Parts:
+    def parts(self, *arrays: Array, **shared: Any) -> Parts:
         """The sums behind all terms, which add over batches and processes; their names begin with those of the terms."""
         options = self._shared(shared)
-        each = [term.parts(predictions, targets, **o) for (_, term), o in zip(self.terms, options, strict=True)]
+        each = [term.parts(*arrays, **o) for (_, term), o in zip(self.terms, options, strict=True)]
         names = tuple(f"{name}_{part}" for name, parts in zip(self.names, each, strict=True) for part in parts.names)
         return Parts(names, tuple(a for parts in each for a in parts.arrays), tuple((p.names, p.rule) for p in each))
 

@@ -59,7 +59,7 @@ def largest(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Move, Move]:
     """1 where a row has its maximum: a decision, which is flat."""
     top = xp.expand_dims(xp.argmax(x, axis=axis), axis=axis)
     unknown = xp.where(xp.isnan(x), x, xp.zeros_like(x))  # a row with a NaN has no largest
-    p = special.with_label(xp, unknown + xp.sum(unknown, axis=axis, keepdims=True), top, 1.0, axis)
+    p = special.with_label(xp, xp.zeros_like(x), top, 1.0, axis) + xp.sum(unknown, axis=axis, keepdims=True)
     return p, 1 - p, xp.zeros_like, xp.zeros_like
 
 
