@@ -22,6 +22,7 @@ from .ulp import Exact, Judgement, flushable, judge
 
 QUANTITIES = ("value", "grad", "hess")
 MODES = ("eager", "compiled")
+MAX_ULP = 8.0
 
 
 def check(
@@ -35,7 +36,7 @@ def check(
     points: str = "edges+grid+random",
     every: int = 1,
     rng: int = 0,
-    max_ulp: float = 8,
+    max_ulp: float | None = None,
     relative_to: str = "number",
     signature: str | None = None,
     reduction: str | None = None,
@@ -68,7 +69,8 @@ def check(
         Every how-many-th of the points is taken.
     rng : seed of the random points
     max_ulp : number
-        What a result may be off, in units in the last place; more only where the last place of the inputs moves it by more.
+        What a result may be off, in units in the last place; more only where the last place of the inputs moves it by more. By default
+        8, and for a loss of ours what it promises where that is more.
     relative_to : "number" or "batch"
         Whether a small number must be right to its own digits, or only to those of the largest of its batch. A plain formula in
         floating point is often the same loss in the second sense only: `log_softmax` loses the digits of confident rows.
@@ -112,7 +114,7 @@ def check(
         if made.loss is None and library.name not in made.functions:
             raise ValueError(f"the subject has no function for {library.name}; it has {', '.join(made.functions)}")
     cases = list(_cases(made, reference, domain, targets, options))
-    report = Report(made.label, max_ulp)
+    report = Report(made.label, MAX_ULP if max_ulp is None else max_ulp)
     run = _Run(made, wanted, tuple(modes), tuple(quantities), max_ulp, relative_to, report, progress or (lambda line: None))
     for library in wanted:
         if library.missing():
@@ -205,7 +207,7 @@ class _Run:
     libraries: Sequence[Library]
     modes: Sequence[str]
     quantities: Sequence[str]
-    max_ulp: float
+    max_ulp: float | None
     relative_to: str
     report: Report
     progress: Callable[[str], Any]
@@ -265,8 +267,16 @@ class _Run:
                 self.report.rows.append(row)
             self._between(batch, dtype, quantity, which, agreed, numbers, moved)
 
+    def _limit(self, library: str, dtype: str, quantity: str, batch: Problem) -> float:
+        """What a result may be off in ulps."""
+        if self.max_ulp is not None:
+            return self.max_ulp
+        if self.subject.loss is None:
+            return MAX_ULP
+        return max(MAX_ULP, promised(self.subject.loss.name, batch, library, dtype, quantity))
+
     def _judge(self, row: Row, result: Any, exact: Exact, dtype: str, moved: Any, batch: Problem) -> None:
-        found = judge(result, exact, dtype, self.max_ulp, moved, relative_to=self.relative_to)
+        found = judge(result, exact, dtype, self._limit(row.backend, dtype, row.quantity, batch), moved, relative_to=self.relative_to)
         row.fill(found, self._worst(batch, result, exact, found, row))
         row.errors, row.at = found.errors, position(batch, exact.shape)
 
@@ -274,7 +284,7 @@ class _Run:
         """The worst number with the inputs that it came from, and the program that computes it."""
         if not found.errors.size:
             return None
-        index = np.unravel_index(found.worst, exact.shape)
+        index = tuple(int(i) for i in np.unravel_index(found.worst, exact.shape))
         inputs, target, place = None, None, None  # of a number that the whole batch makes
         if index and not batch.whole:
             rows = batch.axis is not None and row.quantity != "value"
@@ -297,13 +307,14 @@ class _Run:
     def _between(
         self, batch: Problem, dtype: str, quantity: str, which: int, agreed: Mapping[tuple[str, str], Any], exact: Exact, moved: Any
     ) -> None:
-        """The two libraries that differ most: each may be off by `max_ulp`, so two differ by twice that at most."""
+        """The two libraries that differ most: they differ by the sum of what each may be off at most."""
         most: tuple[Judgement, Row] | None = None
         for (a, x), (b, y) in combinations(agreed.items(), 2):
             if a[0] == b[0]:
                 continue
             y = np.where(flushable(x, exact, dtype) | flushable(y, exact, dtype), x, y)
-            found = judge(x, Exact.of(y), dtype, 2 * self.max_ulp, moved, relative_to=self.relative_to)
+            limit = sum(self._limit(library, dtype, quantity, batch) for library in (a[0], b[0]))
+            found = judge(x, Exact.of(y), dtype, limit, moved, relative_to=self.relative_to)
             row = Row(self.subject.label, f"{a[0]} - {b[0]}", a[1] if a[1] == b[1] else "both", dtype, quantity, batch.targets_kind, which)
             row.against = "each other"
             row.fill(found, self._worst(batch, x, Exact.of(y), found, row))
@@ -311,6 +322,23 @@ class _Run:
                 most = found, row
         if most is not None:
             self.report.rows.append(most[1])
+
+
+def promised(loss: str, batch: Problem, library: str, dtype: str, quantity: str) -> float:
+    """The bound in ulps of a loss of ours that holds in a well-conditioned row; 0 if none is declared."""
+    from .bounds import PROMISES
+
+    domain = forms(loss, batch.options)[0][0][0]
+    given = {"real": "numbers" if batch.targets_kind == "real" else "logits", "unit": "probs"}.get(domain, domain)
+    hard = batch.targets_kind in ("labels", "binary") and not batch.options.get("label_smoothing")
+    row = PROMISES.get((loss, given, "hard" if hard else "soft"))
+    bound = row[QUANTITIES.index(quantity)] if row is not None else None
+    if bound is None:
+        return 0.0
+    width = "float64" if dtype == "float64" else "float32"
+    extra = bound.extra.get(library, 0.0) + bound.extra.get(f"{library} {width}", 0.0)
+    gamma = batch.options.get("gamma", 2.0)
+    return float(getattr(bound, width) + (bound.per_gamma * gamma if bound.per_gamma else 0.0) + extra)
 
 
 class _Remembered:

@@ -53,7 +53,7 @@ def overview(
     *,
     dtype: str = "float32",
     modes: Sequence[str] = ("eager",),
-    max_ulp: float = 8,
+    max_ulp: float | None = None,
     progress: Callable[[str], Any] | None = None,
 ) -> Iterator[Line]:
     """One line a loss and form of its predictions.

@@ -64,7 +64,7 @@ def errors(report: Report) -> bytes:
             ax.set_xlabel("logit (of a row: its margin)")
             ax.set_ylabel("error in ulps" if j == 0 else "")
             ax.grid(alpha=0.25)
-    handles, labels = {}, []
+    handles: dict[str, Any] = {}
     for ax in axes.ravel():
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)

@@ -126,7 +126,7 @@ def judge(
     errors = np.where(subnormal, 0.0, errors)
     judged = errors.copy()
     absolute = errors * spacing(np.abs(exact.high), dtype)
-    largest = np.max(np.abs(exact.high), where=np.isfinite(exact.high), initial=0.0)
+    largest: Any = np.max(np.abs(exact.high), where=np.isfinite(exact.high), initial=0.0)
     beside = absolute / spacing(np.asarray(largest), dtype)
     if relative_to == "batch":
         judged = np.where(np.isfinite(errors), beside, errors)
