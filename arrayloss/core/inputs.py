@@ -6,7 +6,7 @@ shapes, dtypes and Python numbers only; no array is read here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 from typing import Any
 
@@ -35,7 +35,8 @@ class Inputs:
         self.labels: Labels | None = None
         kind = dtypes.kind(x.dtype)
         if kind not in ("float", "half"):
-            raise TypeError(f"{first} must be floating point; got {dtypes.name(x.dtype)}")
+            rule = "floating point of 16 bits or more" if dtypes.name(x.dtype).startswith("float") else "floating point"
+            raise TypeError(f"{first} must be {rule}; got {dtypes.name(x.dtype)}")
         self.half = kind == "half"
         self.compute = self.xp.float32 if self.half else x.dtype
         self.arrays = [x]
@@ -131,6 +132,8 @@ class Inputs:
         self, name: str, value: Any, axis: int | None = None, *, low: float = 0.0, high: float = float("inf"), scalar: bool = True
     ) -> Any:
         """One number for all classes, or one per class: a tuple, a list or a 1-D array along `axis`."""
+        if axis is not None and self.ndim:
+            axis = normal_axis("axis", axis, self.ndim)
         if value is None:
             return None
         if is_number(value) or getattr(value, "ndim", None) == 0:
@@ -139,13 +142,13 @@ class Inputs:
             return number(name, value, low=0, high=high) if is_number(value) else self.parameter(name, value)
         if axis is None:
             axis = self.classes
-        axis = normal_axis("axis", -1 if axis is None else axis, self.ndim) if self.ndim else 0
+        axis = self.ndim - 1 if axis is None else axis
         size = self.shape[axis] if self.ndim else 0
         if isinstance(value, tuple | list):
             value = [number(name, v, low=0, high=high) for v in value]
             given: tuple[int, ...] = (len(value),)
         else:
-            value = self.backend.accept(value, self.x, name)
+            value = self._array(name, value, "a number, or one per class as a tuple, a list or a 1-D array")
             given = tuple(value.shape)
         if given != (size,):
             raise ValueError(f"{name} must have one entry for each of the {size} classes along axis {axis}; got shape {given}")
@@ -158,7 +161,7 @@ class Inputs:
             if float(value) <= above:
                 raise ValueError(f"{name} must be above {above:g}; got {value}")
             return number(name, value, low=low)
-        value = self.backend.accept(value, self.x, name)
+        value = self._array(name, value, "a number or a 0-d array")
         if value.ndim:
             raise ValueError(f"{name} must be a number or a 0-d array; got shape {tuple(value.shape)}")
         return self._add(self.xp.reshape(self._cast(value, name), (1,) * self.ndim))
@@ -290,7 +293,7 @@ class Inputs:
             return None
         if is_number(value):
             return number(name, value)
-        a = self.backend.accept(value, self.x, name)
+        a = self._array(name, value, "a number or an array")
         shape = tuple(a.shape)
         elements = self.shape if self.classes is None else self._without(self.classes)
         wide = self.shape if self.classes is None else self._without(self.classes, keep=True)
@@ -319,7 +322,8 @@ class Inputs:
         return named
 
     def _axes(self, name: str, axes: int | Sequence[int]) -> tuple[int, ...]:
-        named = tuple(normal_axis(name, a, self.ndim) for a in ((axes,) if hasattr(axes, "__index__") else axes))
+        many = axes if isinstance(axes, Iterable) else (axes,)
+        named = tuple(normal_axis(name, a, self.ndim) for a in many)
         if len(set(named)) != len(named):
             raise ValueError(f"{name} must name an axis once; got {axes!r}")
         return tuple(sorted(named))
@@ -337,7 +341,7 @@ class Inputs:
             if number("normalizer", normalizer) == 0:
                 raise ValueError("normalizer must not be 0; got 0")
             return float(normalizer)
-        normalizer = self.backend.accept(normalizer, self.x, "normalizer")
+        normalizer = self._array("normalizer", normalizer, "'weights', 'count', a number or a 0-d array")
         if normalizer.ndim:
             raise ValueError(f"normalizer must be a number or a 0-d array; got shape {tuple(normalizer.shape)}")
         return normalizer
@@ -345,7 +349,7 @@ class Inputs:
     def scalar(self, name: str, value: Any, *, low: float = -float("inf"), above: float = -float("inf")) -> Any:
         """A parameter of a finish: a number, checked, or a 0-d array, which may be traced and differentiated."""
         if not is_number(value):
-            array = self.backend.accept(value, self.x, name)
+            array = self._array(name, value, "a number or a 0-d array")
             if array.ndim:
                 raise ValueError(f"{name} must be a number or a 0-d array; got shape {tuple(array.shape)}")
             return array
@@ -374,6 +378,12 @@ class Inputs:
         return value
 
     # -- small things -------------------------------------------------------------------------------------------------
+
+    def _array(self, name: str, value: Any, rule: str) -> Array:
+        """An argument that may be something else than an array, and is none of that."""
+        if not hasattr(value, "dtype"):
+            raise TypeError(f"{name} must be {rule}; got {type(value).__name__}")
+        return self.backend.accept(value, self.x, name)
 
     def _add(self, array: Array) -> Slot:
         self.arrays.append(array)

@@ -11,7 +11,7 @@ from typing import Any, Concatenate, Generic, ParamSpec
 from . import reduction
 from .call import Call
 from .combination import Algebra
-from .inputs import is_number
+from .inputs import is_number, number
 from .namespace import backend_of
 from .parts import Parts
 from .pooled import PooledCall
@@ -95,7 +95,7 @@ class Loss(Algebra, Generic[P]):
         for name in kwargs:
             if name not in known:
                 raise TypeError(f"{self.name} has no option {name!r}; its options are {', '.join(known)}")
-        return Loss(self._function, {**self._options, **{k: _frozen(v) for k, v in kwargs.items()}})
+        return Loss(self._function, {**self._options, **{k: _frozen(k, v) for k, v in kwargs.items()}})
 
     def _call(self, *args: Any, **kwargs: Any) -> Call | PooledCall:
         return self._function(*args, **({**self._options, **kwargs} if self._options else kwargs))
@@ -116,7 +116,10 @@ class Loss(Algebra, Generic[P]):
 
     def __repr__(self) -> str:
         options = ", ".join(f"{k}={v!r}" for k, v in self._options.items())
-        return f"{self.name}.bind({options})" if options else f"<loss {self.name}{self.__signature__}>"
+        if options:
+            return f"{self.name}.bind({options})"
+        plain = [p.replace(annotation=p.empty) for p in self.__signature__.parameters.values()]
+        return f"<loss {self.name}{inspect.Signature(plain)}>"
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         if not self._options:
@@ -135,14 +138,16 @@ def _rebind(base: Loss[Any], options: dict[str, Any]) -> Loss[Any]:
     return base.bind(**options)
 
 
-def _frozen(value: Any) -> Any:
-    """Small host arrays and lists become tuples, which hash and compare; device arrays stay."""
+def _frozen(name: str, value: Any) -> Any:
+    """Lists and small host arrays become tuples and numbers, which hash and compare; device arrays and those of elements stay."""
+    if name in ("weights", "where"):
+        return value
     if isinstance(value, list):
         return tuple(value)
     if is_number(value) and not isinstance(value, int | float):
         return float(value)
-    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 1:
-        return tuple(value.tolist())
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) in (0, 1):
+        return tuple(value.tolist()) if value.ndim else value.item()
     return value
 
 
@@ -161,6 +166,8 @@ def _finish_mean(parts: Parts, how: str, normalizer: Any) -> Array:
         raise ValueError(f"reduction must be 'mean' or 'sum' to finish parts; got {how!r}")
     if isinstance(normalizer, str) and normalizer not in ("weights", "count"):
         raise ValueError(f"normalizer must be 'weights', 'count', a number or a 0-d array; got {normalizer!r}")
+    if is_number(normalizer) and number("normalizer", normalizer) == 0:
+        raise ValueError("normalizer must not be 0; got 0")
     xp = backend_of(parts.total, "parts").xp
     denominator = {"weights": parts.weight, "count": parts.count}[normalizer] if isinstance(normalizer, str) else normalizer
     return next(reduction.mean(xp, parts.total, denominator))
