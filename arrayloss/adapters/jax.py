@@ -17,6 +17,11 @@ from .base import Adapter, Pull
 Array = Any
 
 
+def _is_split(a: Array, axis: int) -> bool:
+    """Whether each device has some of the classes (of an explicit mesh): a gather would need them all, a comparison does not."""
+    return jax.typeof(a).sharding.spec[axis] is not None
+
+
 class _Namespace(special.Native):
     """`jax.numpy`, with what differs under a tracer."""
 
@@ -33,10 +38,15 @@ class _Namespace(special.Native):
 
     @staticmethod
     def positions(a: Array, axis: int) -> Array:
+        if _is_split(a, axis):
+            return jax.lax.broadcasted_iota(jnp.int32, a.shape, axis, out_sharding=jax.typeof(a).sharding)
         return jnp.reshape(jnp.arange(a.shape[axis]), tuple(-1 if i == axis % a.ndim else 1 for i in range(a.ndim)))
 
     @staticmethod
     def at_label(a: Array, labels: Array, axis: int) -> Array:
+        if _is_split(a, axis):
+            here = xp.positions(a, axis) == labels
+            return jnp.sum(jnp.where(here, a, jnp.zeros_like(a)), axis=axis, keepdims=True)
         return jnp.take_along_axis(a, labels, axis=axis, mode="promise_in_bounds")
 
 
@@ -52,7 +62,11 @@ def _outputs(op: Any, *arrays: Array) -> tuple[Array, ...]:
 def _outputs_jvp(op: Any, primals: tuple[Array, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
     moving = [not isinstance(t, jax.custom_derivatives.SymbolicZero) for t in tangents]
     outputs, residual = op.linearize(xp, primals)
-    moved = [jnp.zeros_like(o) if jnp.issubdtype(o.dtype, jnp.floating) else np.zeros(o.shape, jax.dtypes.float0) for o in outputs]
+    counts = [not jnp.issubdtype(o.dtype, jnp.floating) for o in outputs]
+    moved = [
+        jax.custom_derivatives.zero_from_primal(o, symbolic_zeros=True) if c else jnp.zeros_like(o)
+        for o, c in zip(outputs, counts, strict=True)
+    ]
     if any(moving[: op.predictions]):
         directions = [t if m else None for t, m in zip(tangents[: op.predictions], moving, strict=False)]
         for i, m in enumerate(op.push(xp, primals, residual, directions)):
@@ -67,7 +81,7 @@ def _outputs_jvp(op: Any, primals: tuple[Array, ...], tangents: tuple[Any, ...])
             return op.forward(xp, everything)
 
         _, more = jax.jvp(value, tuple(primals[i] for i in live), tuple(tangents[i] for i in live))
-        moved = [a if a.dtype == jax.dtypes.float0 else a + b for a, b in zip(moved, more, strict=True)]
+        moved = [a if c else a + b for a, b, c in zip(moved, more, counts, strict=True)]
     return outputs, tuple(moved)
 
 
@@ -100,6 +114,8 @@ class Jax(Adapter):
 
     def accept(self, array: Any, like: Array, name: str) -> Array:
         if isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray | np.matrix):
+            if array.dtype.kind in "iu" and array.itemsize == 8 and not jax.config.jax_enable_x64:
+                array = np.clip(array, 0 if array.dtype.kind == "u" else -(2**31), 2**31 - 1)  # JAX would wrap: 2**32 + 1 is no label 1
             return jnp.asarray(array)  # targets of a NumPy data loader beside JAX predictions
         return super().accept(array, like, name)
 
