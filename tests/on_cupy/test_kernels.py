@@ -8,7 +8,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from double import CUPY, cupy_cpu, measured
+from double import cupy_cpu, measured
 from numpy.testing import assert_allclose, assert_array_equal
 
 import arrayloss as al
