@@ -209,7 +209,12 @@ def softmax_parts(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Array]:
 @native_first
 def softmax_at_label(xp: Any, x: Array, labels: Array, axis: int) -> tuple[Array, Array, Array]:
     """-log(p_y), its derivative p - 1 at y and p elsewhere, and q_y = 1 - p_y; p = softmax(x), without cancellation."""
-    top, d, e, s = softmax_rows(xp, x, axis)
-    p = e / (1 + s)
-    q = xp.where(top == labels, s / (1 + s), 1 - at_label(xp, p, labels, axis))
-    return xp.log1p(s) - at_label(xp, d, labels, axis), with_label(xp, p, labels, -q, axis), q
+    d = xp.where(x == float("inf"), xp.zeros_like(x), x - xp.max(x, axis=axis, keepdims=True))
+    e = xp.exp(d)
+    e_y = at_label(xp, e, labels, axis)
+    rest = xp.sum(with_label(xp, e, labels, 0.0, axis), axis=axis, keepdims=True)
+    s = rest + e_y
+    likely = rest < e_y
+    sure = xp.log1p(xp.where(likely, rest, 0.0) / xp.where(likely, e_y, 1.0))
+    q = rest / s
+    return xp.where(likely, sure, xp.log(s) - at_label(xp, d, labels, axis)), with_label(xp, e / s, labels, -q, axis), q
