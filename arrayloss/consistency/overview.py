@@ -18,7 +18,7 @@ from .report import Report
 from .subject import Subject, named_loss
 
 EVERY = 75  # of the images, how many share one that is held against the definition
-EVERY_WHOLE = 900  # the same where all pixels depend on each other
+EVERY_WHOLE = 1797  # the same where all pixels depend on each other
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,233 @@
+"""The `arrayloss` command, as a user runs it, with no terminal."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from arrayloss.consistency import commands, libraries
+
+ROOT = Path(__file__).parents[1]
+PORTS = """
+import torch, jax, jax.numpy as jnp
+
+
+def focal(x, t):
+    bce = torch.nn.functional.binary_cross_entropy_with_logits(x, t, reduction="none")
+    return (1 - torch.exp(-bce)) ** 2 * bce
+
+
+def focal_in_jax(x, t):
+    z = (1 - 2 * t) * x
+    return jax.nn.sigmoid(z) ** 2 * jnp.logaddexp(z, 0.0)
+
+
+def swapped(t, x):
+    return focal(x, t)
+
+
+def crashes(x, t):
+    raise RuntimeError("out of luck")
+
+
+def squared(x, t):
+    return (x - t) ** 2
+
+
+def doubled(x, t):
+    return 2 * (x - t) ** 2
+"""
+MINE = ["--signature", "input,target", "--reduction", "none", "--modes", "eager"]
+
+
+def run(*arguments, cwd=ROOT, code=0, **environment):
+    """The command in this process, its output no terminal."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(cwd)
+        done = CliRunner().invoke(commands.arrayloss, list(arguments), env=environment, prog_name="arrayloss")
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == code, done.output[-3000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A user's project with losses of its own."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "mine.py").write_text(PORTS)
+    return folder
+
+
+def test_all_losses_agree_on_the_digits():
+    done = run("check", "--backends", "numpy,torch,jax")
+    assert done.stdout.count(" agree ") >= 12
+    assert "They agree." in done.stdout
+    assert done.stderr == ""
+
+
+def test_a_library_that_is_not_installed_is_a_visible_row(monkeypatch):
+    monkeypatch.setattr(libraries.LIBRARIES["torch"], "missing", lambda: "not installed")
+    lines = run("check", "squared_error", "--modes", "eager").stdout.splitlines()
+    assert any("torch" in line and "missing" in line and "not installed" in line for line in lines)
+
+
+def test_python_m_is_the_same_program():
+    done = subprocess.run(
+        [sys.executable, "-m", "arrayloss", "check", "squared_error", "--backends", "numpy"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "They agree." in done.stdout
+    assert done.stderr == ""
+
+
+def test_one_loss_in_plain_data():
+    found = json.loads(run("check", "huber_loss", "-o", "delta=0.25", "--backends", "numpy,jax", "--modes", "eager", "--json").stdout)
+    assert found["passed"] is True
+    assert {r["backend"] for r in found["rows"]} == {"numpy", "jax", "numpy - jax"}
+    assert found["versions"]["numpy"]
+
+
+def test_a_port_that_loses_digits_is_found_and_reproduced(project, tmp_path):
+    page = tmp_path / "report.html"
+    arguments = ["check", "torch=mine:focal", "jax=mine:focal_in_jax", "--reference", "sigmoid_focal_loss", *MINE, "--targets", "binary"]
+    done = run(*arguments, "--quantities", "value", "--report", str(page), cwd=project, code=1)
+    assert "They do not agree." in done.stdout
+    assert "all small numbers that lost digits" in done.stdout
+    torch_fails = [line for line in done.stdout.splitlines() if line.startswith("torch eager float32 binary value")]
+    assert len(torch_fails) == 1
+    assert not any(line.startswith("jax eager") for line in done.stdout.splitlines())  # the port is the better one
+    text = page.read_text()
+    assert "data:image/png;base64," in text
+    assert "from mine import focal as f" in text
+    assert "http" not in text.replace("http-equiv", "")  # it needs nothing else
+
+
+def test_against_another_function(project):
+    shared = [*MINE, "--domain", "real", "--targets", "real", "--points", "random"]
+    run("check", "torch=mine:squared", "--against", "jax=mine:squared", *shared, cwd=project)
+    done = run("check", "torch=mine:squared", "--against", "jax=mine:doubled", *shared, cwd=project, code=1)
+    assert "torch - jax" in done.stdout
+    agnostic = run("check", "mine:squared", "--reference", "squared_error", *MINE, "--backends", "numpy,torch", cwd=project)
+    assert "They agree." in agnostic.stdout
+
+
+def test_swapped_arguments_are_caught(project):
+    done = run("check", "torch=mine:swapped", "--reference", "sigmoid_focal_loss", *MINE, "--targets", "binary", cwd=project, code=1)
+    assert "differs" in done.stdout
+    right = ["--signature", "target,input", "--points", "random", "--relative-to", "batch"]
+    run("check", "torch=mine:swapped", "--reference", "sigmoid_focal_loss", *MINE, *right, "--targets", "binary", cwd=project)
+
+
+def test_a_crash_is_a_row_and_not_the_end(project):
+    ports = ["torch=mine:crashes", "jax=mine:focal_in_jax"]
+    done = run("check", *ports, "--reference", "sigmoid_focal_loss", *MINE, "--targets", "binary", cwd=project, code=1)
+    assert "RuntimeError: out of luck" in done.stdout
+    assert any("jax" in line and "agrees" in line for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["check", "nope"], "there is no loss 'nope'; there are"),
+        (["check", "--backends", "foo"], "there is no backend 'foo'"),
+        (["check", "torch=mine:focal"], "name what a function of yours is compared with"),
+        (["check", "torch=mine:focal", "--reference", "sigmoid_focal_loss"], "reduction must be declared"),
+        (["check", "torch=mine:focal", "--reference", "sigmoid_focal_loss", "--reduction", "none"], "signature must be declared"),
+        (["check", "torch=mine:nothing", "--reference", "sigmoid_focal_loss", *MINE], "has no attribute 'nothing'"),
+        (["check", "torch=absent:focal", "--reference", "sigmoid_focal_loss", *MINE], "No module named 'absent'"),
+        (["check", "squared_error", "--points", "sparse"], "points must be among edges, grid, random, digits; got 'sparse'"),
+        (["check", "squared_error", "--report", "page.pdf"], "--report writes .html or .md; got page.pdf"),
+        (["check", "squared_error", "-o", "delta"], "write name=value; got 'delta'"),
+        (["plot", "nope", "-o", "x.png"], "there is no loss 'nope'"),
+    ],
+)
+def test_usage_errors(project, arguments, said):
+    assert said in " ".join(run(*arguments, cwd=project, code=2).stderr.split())
+
+
+def test_a_named_backend_that_is_missing_is_a_usage_error():
+    from arrayloss.consistency.libraries import LIBRARIES
+
+    missing = [name for name, library in LIBRARIES.items() if library.missing()]
+    if not missing:
+        pytest.skip("every library is installed here")
+    assert f"backend {missing[0]}: {LIBRARIES[missing[0]].missing()}" in run("check", "--backends", missing[0], code=2).stderr
+
+
+def test_no_colour_and_a_fixed_width_without_a_terminal():
+    for environment in ({}, {"COLUMNS": "40"}):
+        text = run("list", **environment).stdout
+        assert "\x1b" not in text
+        assert max(map(len, text.splitlines())) > 100
+
+
+def test_no_colour_is_honoured_on_a_terminal():
+    from io import StringIO
+
+    class Terminal(StringIO):
+        def isatty(self):
+            return True
+
+    def printed(**environment):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TERM", "xterm-256color")
+            patch.delenv("NO_COLOR", raising=False)
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            stream = Terminal()
+            commands.console(stream).print("[red]differ[/]")
+            return stream.getvalue()
+
+    assert "\x1b[31m" in printed()
+    assert "\x1b[31m" not in printed(NO_COLOR="1")
+
+
+def test_list_info_and_version():
+    from arrayloss import __version__
+    from arrayloss.core.loss import REGISTRY
+
+    text = run("list").stdout
+    for name in ("softmax_focal_loss", "gaussian_nll_loss", "dice_loss"):
+        assert name in REGISTRY
+        assert name in text
+    info = run("info").stdout
+    for word in ("arrayloss", "python", "threads", "numpy", "cupy"):
+        assert word in info
+    assert __version__ in run("--version").stdout
+
+
+def test_plots(tmp_path):
+    out = tmp_path / "focal.png"
+    run("plot", "sigmoid_focal_loss", "-o", str(out))
+    assert out.read_bytes().startswith(b"\x89PNG")
+    run("plot", "huber_loss", "squared_error", "--option", "delta=[0.5,1.0]", "-o", str(out), code=2)  # squared_error has no delta
+    run("plot", "huber_loss", "--option", "delta=[0.5,1.0]", "-o", str(out))
+
+
+@pytest.mark.parametrize("absent", ["rich", "click", "mpmath"])
+def test_a_missing_extra_is_named(absent):
+    program = f"import sys; sys.modules[{absent!r}] = None\nfrom arrayloss.cli import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 2
+    assert done.stderr.strip() == f"arrayloss: {absent} is not installed; the command needs: pip install 'arrayloss[check]'"
+
+
+def test_numpy_alone_will_do():
+    """Neither PyTorch, JAX, Dask nor matplotlib is imported, even where they are installed."""
+    program = """
+import sys
+for name in ("torch", "jax", "dask", "matplotlib", "array_api_strict", "scipy", "sklearn"):
+    sys.modules[name] = None
+from arrayloss.cli import main
+sys.argv = ["arrayloss", "check", "--backends", "numpy"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "They agree." in done.stdout

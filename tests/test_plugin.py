@@ -1,0 +1,89 @@
+"""The pytest plugin, in runs of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from arrayloss.consistency.libraries import LIBRARIES
+
+ROOT = Path(__file__).parents[1]
+SUITE = """
+import arrayloss
+from arrayloss.pytest_plugin import assert_losses_agree as agree
+
+
+def test_on_every_library(loss_backend):
+    x = loss_backend.array([1.0, 3.0], "float32")
+    assert loss_backend.numpy(arrayloss.squared_error(x, 0 * x)) == 5.0
+
+
+def test_of_ours(assert_losses_agree):
+    assert_losses_agree("squared_error", modes=["eager"])
+
+
+def test_imported():
+    assert agree("huber_loss", backends=["numpy"], modes=["eager"]).passed
+"""
+WRONG = """
+def double(x, t):
+    return 2 * (x - t) ** 2
+
+
+def test_wrong(assert_losses_agree):
+    assert_losses_agree(
+        {"numpy": double}, reference="squared_error", signature="input,target", reduction="none", modes=["eager"], quantities=["value"]
+    )
+"""
+
+
+def run(folder: Path, suite: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    (folder / "test_suite.py").write_text(suite)
+    command = [sys.executable, "-m", "pytest", "-p", "arrayloss.pytest_plugin", "-p", "no:cacheprovider", "-rs", "-v", *arguments]
+    env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "250"}
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=env, check=False)
+
+
+def test_every_library_in_turn_and_a_summary(tmp_path):
+    done = run(tmp_path, SUITE)
+    assert done.returncode == 0, done.stdout
+    for name, library in LIBRARIES.items():
+        reason = library.missing()
+        line = next(line for line in done.stdout.splitlines() if f"test_on_every_library[{name}]" in line)
+        assert ("SKIPPED" if reason else "PASSED") in line
+        if reason:
+            assert f"{name}: {reason}" in done.stdout
+    assert "arrayloss: worst rows" in done.stdout
+    assert "squared_error:" in done.stdout
+
+
+def test_libraries_by_name(tmp_path):
+    done = run(tmp_path, SUITE, "--arrayloss-backends", "numpy,strict")
+    assert done.returncode == 0, done.stdout
+    assert "test_on_every_library[strict]" in done.stdout
+    assert "torch" not in done.stdout
+
+
+@pytest.mark.parametrize(("names", "said"), [("foo", "there is no backend 'foo'"), ("numpy,foo", "there are numpy, torch")])
+def test_a_library_that_does_not_exist_is_an_error(tmp_path, names, said):
+    done = run(tmp_path, SUITE, "--arrayloss-backends", names)
+    assert done.returncode == 4
+    assert said in done.stdout + done.stderr
+
+
+def test_a_failure_names_the_worst_input(tmp_path):
+    done = run(tmp_path, WRONG)
+    assert done.returncode == 1
+    assert "DisagreementError: double: 1 differs" in done.stdout
+    assert "ulp at 0x" in done.stdout or "ulp at -0x" in done.stdout
+    assert "1 comparisons in 1 checks" in done.stdout
+
+
+def test_the_plugin_imports_nothing_heavy():
+    program = "import sys, arrayloss.pytest_plugin; print(sorted({'numpy', 'torch', 'jax', 'mpmath', 'rich', 'click'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
