@@ -41,8 +41,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A place for the reports of this run."""
+    """A place for the reports of this run; a library that cannot be had is a usage error before anything is collected."""
     config.stash[_REPORTS] = []
+    _wanted(config)
 
 
 def _wanted(config: pytest.Config) -> list[str] | None:
