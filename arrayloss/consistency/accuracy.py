@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from .sweeps import QUANTITIES, Floats, Sweep, sweeps
 from .ulp import FORMATS, in_ulps, spacing
 
 Array = Any
+LARGE = 2**14  # entries
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,15 @@ def _hex(a: Any) -> str:
 
 
 def run(sweep: Sweep, library: Library, mode: str = "eager", quantities: Sequence[str] = QUANTITIES) -> dict[str, tuple[Floats, ...]]:
-    """What a library computes: the value, and the gradients and Hessian diagonals of every prediction."""
+    """What a library computes: the value, and the gradients and Hessian diagonals of every prediction.
+
+    `mode` is "eager", "compiled", "large" (repeated to some thousands of entries, where an adapter may have other primitives) or
+    "general" (PyTorch under a transform).
+    """
     loss = REGISTRY[sweep.loss]
-    with library.precision(sweep.dtype):
+    if mode == "large":
+        return _repeated(sweep, library, quantities)
+    with library.precision(sweep.dtype), np.errstate(all="ignore"):  # float16 overflows where it must
         predictions = [library.array(p, sweep.dtype) for p in sweep.predictions]
         targets = library.array(sweep.targets) if sweep.targets.dtype.kind in "iu" else library.array(sweep.targets, sweep.dtype)
 
@@ -116,6 +124,8 @@ def run(sweep: Sweep, library: Library, mode: str = "eager", quantities: Sequenc
         if mode == "compiled":
             call = library.compiled(call)
         result: dict[str, tuple[Floats, ...]] = {}
+        if mode == "general":
+            return _transformed(call, predictions, targets, library)
         if mode == "eager" and not library.has_autograd:
             value, gradients = loss.value_and_grad(*predictions, targets, **sweep.options, reduction="none")
             gradients = gradients if isinstance(gradients, tuple) else (gradients,)
@@ -132,6 +142,21 @@ def run(sweep: Sweep, library: Library, mode: str = "eager", quantities: Sequenc
                     return result
             result["curvature"] = tuple(library.numpy(h) for h in (curvatures if isinstance(curvatures, tuple) else (curvatures,)))
         return result
+
+
+def _repeated(sweep: Sweep, library: Library, quantities: Sequence[str]) -> dict[str, tuple[Floats, ...]]:
+    size = sweep.predictions[0].size
+    times, n = -(-LARGE // size), len(sweep.targets)
+    predictions = tuple(np.concatenate([p] * times) for p in sweep.predictions)
+    result = run(replace(sweep, predictions=predictions, targets=np.concatenate([sweep.targets] * times)), library, "eager", quantities)
+    return {quantity: tuple(a[:n] for a in many) for quantity, many in result.items()}
+
+
+def _transformed(call: Any, predictions: Sequence[Array], targets: Array, library: Library) -> dict[str, tuple[Floats, ...]]:
+    torch = import_module("torch")
+    value, pullback = torch.func.vjp(lambda *xs: call(*xs, targets), *predictions)
+    gradients = pullback(torch.ones_like(value))
+    return {"value": (library.numpy(value),), "gradient": tuple(library.numpy(g) for g in gradients)}
 
 
 def form(sweep: Sweep) -> tuple[str, str, str]:

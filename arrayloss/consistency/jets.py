@@ -172,7 +172,8 @@ class Row:
     """Softmax of a row of logits of which at most one is a jet: p, 1 - p and -log(p) of every class, with all digits."""
 
     def __init__(self, x: Sequence[Number]) -> None:
-        self.jet, self.moving = next(((v, i) for i, v in enumerate(x) if isinstance(v, Jet)), (None, -1))
+        self.moving = next((i for i, v in enumerate(x) if isinstance(v, Jet)), -1)
+        self.jet: Jet | None = x[self.moving] if self.moving >= 0 else None
         values = tuple(v.orders[0] if isinstance(v, Jet) else v for v in x)
         self.p, self.q, self.loss = _softmax(values, mpmath.mp.prec)
 

@@ -14,7 +14,7 @@ from typing import Any
 import mpmath
 from mpmath import mpf
 
-from .jets import Jet, Row, log, log1p, sigmoid, softplus
+from .jets import Jet, Row, log, log1p, log_cosh, sigmoid, softplus
 
 DIGITS = 60
 Number = Any
@@ -189,6 +189,11 @@ def squared_error(x: Number, t: Number) -> Number:
 def huber_loss(x: Number, t: Number, delta: float = 1.0) -> Number:
     r, d = abs(x - t), mpf(delta)
     return r * r / 2 if r <= d else d * (r - d / 2)
+
+
+@oracle("log_cosh_loss", ["real"], ["real"])
+def log_cosh_loss(x: Number, t: Number) -> Number:
+    return log_cosh(x - t)
 
 
 @oracle("gaussian_nll_loss", ["real", "positive"], ["real"], {}, {"full": True})

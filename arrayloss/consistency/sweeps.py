@@ -59,8 +59,13 @@ class Sweep:
 
     @cached_property
     def spread(self) -> dict[str, Floats]:
-        """How far below the maximum of its row what counts lies, for values and derivatives; 0 for losses of elements."""
+        """How far below the maximum of its row what counts lies, for values and derivatives.
+
+        For losses of differences it is twice the difference, for other losses of elements 0.
+        """
         x = self.predictions[0]
+        if self.kind == "real":
+            return {"value": np.zeros(x.shape), "derivative": 2 * np.abs(x - self.targets)}
         if self.oracle.predictions[0] != "logits":
             return {"value": np.zeros(x.shape[:1] if self.rows else x.shape), "derivative": np.zeros(x.shape)}
         below = x.max(axis=-1, keepdims=True) - x
@@ -89,7 +94,8 @@ class Sweep:
     def _rows(self) -> dict[str, tuple[Numbers, ...]]:
         x = self.predictions[0]
         rng = np.random.default_rng(5)
-        values, entries = [], []
+        values: list[Any] = []
+        entries: list[Any] = []
         for row, t in zip(x, self.targets, strict=True):
             exact = [mpf(float(v)) for v in row]
             target = int(t) if self.targets.ndim == 1 else [mpf(float(v)) for v in t]
@@ -101,7 +107,7 @@ class Sweep:
             jets = {c: oracles.jet(self.oracle, [exact], target, self.options, (0, c)) for c in places}
             values.append(next(iter(jets.values())))
             entries.extend(jets.get(c) for c in range(len(row)))
-        made = {"value": (_numbers(values, 0, (len(x),)),)}
+        made: dict[str, tuple[Numbers, ...]] = {"value": (_numbers(values, 0, (len(x),)),)}
         return made | {name: (_numbers(entries, k, x.shape),) for k, name in enumerate(QUANTITIES) if k}
 
 
@@ -130,7 +136,7 @@ def _sweeps(dtype: str, loss: str, dense: bool) -> Iterator[Sweep]:
     for oracle in ORACLES[loss]:
         for kind in oracle.targets:
             for options in oracle.options:
-                for classes in _classes(oracle, options, dense):
+                for classes in _classes(oracle, kind, options, dense):
                     rng = np.random.default_rng(len(kind))
                     made = (
                         _row_points(oracle, kind, classes, dtype, dense, rng)
@@ -140,19 +146,19 @@ def _sweeps(dtype: str, loss: str, dense: bool) -> Iterator[Sweep]:
                     yield Sweep(loss, oracle, kind, options, dtype, *made)
 
 
-def _classes(oracle: Oracle, options: Mapping[str, Any], dense: bool) -> tuple[int | None, ...]:
+def _classes(oracle: Oracle, kind: str, options: Mapping[str, Any], dense: bool) -> tuple[int | None, ...]:
     if not oracle.rows:
         return (None,)
     per_class = [len(v) for v in options.values() if isinstance(v, tuple)]
     if per_class:
         return (per_class[0],)
-    return (2, 3, 10, 1000) if dense and set(options) <= {"given"} else (3,)
+    return (2, 3, 10, 1000 if kind == "labels" else 100) if dense and set(options) <= {"given"} else (3,)
 
 
 def _held(values: Any, dtype: str) -> Floats:
     """Numbers as a dtype holds them, without those that it cannot."""
     with np.errstate(all="ignore"):
-        made = rounded(values, dtype).astype(np.float64)
+        made: Floats = rounded(values, dtype).astype(np.float64)
     return made[np.isfinite(made)]
 
 
@@ -182,6 +188,7 @@ def units(dtype: str, dense: bool, rng: np.random.Generator) -> Floats:
 
 def _points(oracle: Oracle, kind: str, options: Mapping[str, Any], dtype: str, dense: bool, rng: np.random.Generator) -> tuple[Any, Any]:
     x = (units if oracle.predictions[0] == "unit" else reals)(dtype, dense, rng)
+    t: Any
     if kind == "binary":
         x, t = np.tile(x, 2), np.repeat([0, 1], len(x))
     elif kind == "unit":
@@ -192,7 +199,7 @@ def _points(oracle: Oracle, kind: str, options: Mapping[str, Any], dtype: str, d
     else:
         t = np.zeros_like(x)
         away = _held(np.exp(rng.uniform(-9, 9, len(x))), dtype)
-        near = rounded(away + x * away * 1e-3, dtype).astype(np.float64)
+        near: Floats = rounded(away + x * away * 1e-3, dtype).astype(np.float64)
         knot = options.get("delta", 1.0)
         kinks = _neighbours([knot, knot / 2, 2 * knot], dtype)
         x = np.concatenate([x, near, away, kinks, -kinks])
@@ -201,10 +208,10 @@ def _points(oracle: Oracle, kind: str, options: Mapping[str, Any], dtype: str, d
     return (x, *others), t
 
 
-def _row_points(oracle: Oracle, kind: str, classes: int, dtype: str, dense: bool, rng: np.random.Generator) -> tuple[Any, Any]:
+def _row_points(oracle: Oracle, kind: str, classes: Any, dtype: str, dense: bool, rng: np.random.Generator) -> tuple[Any, Any]:
     domain = oracle.predictions[0]
     many = classes > WIDE_CLASSES
-    scales = (0.1, 1.0, 4.0) if domain != "logits" else (1e-30, 1e-3, 1.0, 4.0, 12.0, 40.0, 300.0, 3000.0)
+    scales: tuple[float, ...] = (0.1, 1.0, 4.0) if domain != "logits" else (1e-30, 1e-3, 1.0, 4.0, 12.0, 40.0, 300.0, 3000.0)
     scales = scales[-5::2] if many else scales
     repeats = 1 if many else 6 if dense else 2
     rows = [rng.standard_normal(classes) * s for s in scales for _ in range(repeats)]
@@ -226,6 +233,6 @@ def _row_points(oracle: Oracle, kind: str, classes: int, dtype: str, dense: bool
         top = x.argmax(axis=1)
         other = (top + rng.integers(1, classes, len(x))) % classes
         return (np.concatenate([x, x]),), np.concatenate([top, other])
-    t = rounded(rng.dirichlet(np.full(classes, 0.7), len(x)), dtype).astype(np.float64)
+    t: Floats = rounded(rng.dirichlet(np.full(classes, 0.7), len(x)), dtype).astype(np.float64)
     hot = np.eye(classes)[np.where(rng.random(len(x)) < 0.7, x.argmax(axis=1), rng.integers(0, classes, len(x)))]
     return (np.concatenate([x, x]),), np.concatenate([t, hot])

@@ -184,9 +184,11 @@ def softmax_rows(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Array, Arr
     """
     top = xp.expand_dims(xp.argmax(x, axis=axis), axis=axis)
     m = at_label(xp, x, top, axis)
-    d = xp.where(x == float("inf"), xp.zeros_like(x), x - m)  # an infinite maximum is 0 below itself, not inf - inf
+    here = positions(xp, x, axis) == top
+    # A constant at the maximum: not inf - inf where that is infinite, and no derivative of it and of m that cancel each other
+    d = xp.where(here | (x == float("inf")), xp.zeros_like(x), x - m)
     e = xp.exp(d)
-    s = xp.sum(with_label(xp, e, top, 0.0, axis), axis=axis, keepdims=True)
+    s = xp.sum(xp.where(here, xp.zeros_like(e), e), axis=axis, keepdims=True)
     return top, d, e, s
 
 

@@ -1,0 +1,174 @@
+"""The ends of every domain: infinite and subnormal numbers, masked classes, ties, certain targets, a gamma that goes to 0."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import arrayloss as al
+from arrayloss.consistency.libraries import LIBRARIES
+
+INF = math.inf
+
+
+@pytest.fixture(params=["numpy", "torch", "jax"])
+def on(request):
+    """value, gradient and curvature of a loss as float64 NumPy arrays, on every backend."""
+    library = LIBRARIES[request.param]
+    if library.missing() is not None:
+        pytest.skip(f"{request.param} is {library.missing()}")
+
+    def compute(loss, x, t, dtype="float64", curvature=True, **options):
+        with library.precision(dtype):
+            x = library.array(np.asarray(x, dtype=float), dtype)
+            t = np.asarray(t)
+            t = library.array(t) if t.dtype.kind in "iub" else library.array(t, dtype)
+            value, gradient = loss.value_and_grad(x, t, reduction="none", **options)
+            hess = library.numpy(loss.grad_and_hess(x, t, **options)[1]) if curvature else None
+            return library.numpy(value), library.numpy(gradient), hess
+
+    compute.library = library
+    return compute
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_infinite_logits_of_a_sigmoid_give_the_limit(on, soft):
+    t = np.array([1, 0, 1, 0])
+    value, gradient, hess = on(al.sigmoid_cross_entropy, [INF, -INF, -INF, INF], t.astype(float) if soft else t)
+    assert value.tolist() == [0, 0, INF, INF]
+    assert gradient.tolist() == [0, 0, -1, 1]
+    assert hess.tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_infinite_logits_of_a_focal_loss_give_the_limit(on, gamma):
+    value, _, _ = on(al.sigmoid_focal_loss, [INF, -INF, -INF, INF], [1, 0, 1, 0], curvature=False, gamma=gamma)
+    assert value.tolist() == [0, 0, INF, INF]
+
+
+def test_both_zeros_are_the_middle(on):
+    value, gradient, hess = on(al.sigmoid_cross_entropy, [0.0, -0.0, 0.0, -0.0], [0, 0, 1, 1])
+    assert np.allclose(value, math.log(2), rtol=1e-15, atol=0)
+    assert gradient.tolist() == [0.5, 0.5, -0.5, -0.5]
+    assert hess.tolist() == [0.25] * 4
+
+
+def test_subnormal_logits_are_as_good_as_zero(on):
+    for loss in (al.sigmoid_cross_entropy, al.sigmoid_focal_loss):
+        tiny = on(loss, [5e-324, -5e-324, 1e-310], [0, 1, 1])
+        zero = on(loss, [0.0, 0.0, 0.0], [0, 1, 1])
+        for a, b in zip(tiny, zero, strict=True):
+            assert np.allclose(a, b, rtol=1e-15, atol=0)
+
+
+@pytest.mark.parametrize("options", [{}, {"class_weights": (1.0, 3.0, 0.5)}])
+def test_a_masked_class_has_no_part_in_cross_entropy(on, options):
+    x = [[2.0, -INF, 1.0]]
+    value, gradient, hess = on(al.softmax_cross_entropy, x, [0], **options)
+    q = 1 / (1 + math.e)
+    assert np.allclose(value, [math.log1p(math.exp(-1))], rtol=1e-15)
+    assert np.allclose(gradient, [[-q, 0, q]], rtol=1e-15)
+    assert np.allclose(hess, [[q * (1 - q), 0, q * (1 - q)]], rtol=1e-15)
+    assert on(al.softmax_cross_entropy, x, [1], **options)[0].tolist() == [INF]
+    assert not np.isnan(on(al.softmax_cross_entropy, x, [1], **options)[1]).any()
+
+
+def test_a_masked_class_may_have_a_weight_of_zero_in_a_distribution(on):
+    value, gradient, hess = on(al.softmax_cross_entropy, [[2.0, -INF, 1.0]], [[1.0, 0.0, 0.0]])
+    assert np.allclose(value, [math.log1p(math.exp(-1))], rtol=1e-15)
+    assert gradient[0, 1] == 0
+    assert not np.isnan(gradient).any()
+    assert not np.isnan(hess).any()
+
+
+def test_smoothing_makes_the_loss_of_a_masked_class_infinite_and_never_nan(on):
+    value, gradient, hess = on(al.softmax_cross_entropy, [[2.0, -INF, 1.0]], [0], label_smoothing=0.1)
+    assert value.tolist() == [INF]
+    assert np.isfinite(gradient).all()
+    assert np.isfinite(hess).all()
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("soft", [False, True])
+def test_a_masked_class_has_no_part_in_a_softmax_focal_loss(on, gamma, soft):
+    with_mask = on(al.softmax_focal_loss, [[2.0, -INF, 1.0]], [[1.0, 0.0, 0.0]] if soft else [0], curvature=False, gamma=gamma)
+    without = on(al.softmax_focal_loss, [[2.0, 1.0]], [[1.0, 0.0]] if soft else [0], curvature=False, gamma=gamma)
+    assert np.allclose(with_mask[0], without[0], rtol=1e-14)
+    assert np.allclose(with_mask[1][:, [0, 2]], without[1], rtol=1e-14)
+    assert with_mask[1][0, 1] == 0
+
+
+@pytest.mark.parametrize("loss", [al.softmax_cross_entropy, al.softmax_focal_loss])
+def test_one_class_is_certain(on, loss):
+    for x in (0.0, 5.0, -1e4):
+        value, gradient, hess = on(loss, [[x]], [0])
+        assert (value.tolist(), gradient.tolist(), hess.tolist()) == ([0], [[0]], [[0]])
+
+
+def test_ties_at_the_maximum_share_it(on):
+    value, gradient, hess = on(al.softmax_cross_entropy, [[7.0, 7.0, -1e3], [1e4, 1e4, 1e4]], [1, 2])
+    assert np.allclose(value, [math.log(2), math.log(3)], rtol=4e-16)
+    assert np.allclose(gradient, [[0.5, -0.5, 0], [1 / 3, 1 / 3, -2 / 3]], rtol=4e-16)
+    assert np.allclose(hess, [[0.25, 0.25, 0], [2 / 9] * 3], rtol=4e-16)
+
+
+def test_the_first_and_the_last_label(on):
+    value, gradient, _ = on(al.softmax_cross_entropy, [[40.0, 0.0, 0.0], [0.0, 0.0, 40.0]], [0, 2])
+    exact = math.log1p(2 * math.exp(-40))
+    assert np.allclose(value, exact, rtol=1e-15, atol=0)
+    assert np.allclose([gradient[0, 0], gradient[1, 2]], -2 * math.exp(-40), rtol=1e-15, atol=0)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_certain_probabilities_are_infinitely_wrong_or_perfectly_right(on, soft):
+    t = np.array([1, 0, 1, 0])
+    value, gradient, _ = on(al.binary_cross_entropy, [1.0, 0.0, 0.0, 1.0], t.astype(float) if soft else t, curvature=False)
+    assert value.tolist() == [0, 0, INF, INF]
+    assert gradient.tolist() == [-1, 1, -INF, INF]
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_certain_probabilities_of_a_focal_loss(on, soft):
+    t = np.array([1, 0, 1, 0])
+    t = t.astype(float) if soft else t
+    value, gradient, _ = on(al.sigmoid_focal_loss, [1.0, 0.0, 0.0, 1.0], t, curvature=False, given="probs")
+    assert value.tolist() == [0, 0, INF, INF]
+    assert gradient.tolist() == [0, 0, -INF, INF]
+
+
+def test_gamma_to_zero_is_cross_entropy(on):
+    x = np.array([-30.0, -1.0, 0.0, 2.0, 30.0])
+    for t in (np.ones(5, dtype=int), np.zeros(5, dtype=int)):
+        exact = on(al.sigmoid_cross_entropy, x, t)
+        zero = on(al.sigmoid_focal_loss, x, t, gamma=0.0)
+        near = on(al.sigmoid_focal_loss, x, t, gamma=1e-30)
+        for a, b, c in zip(exact, zero, near, strict=True):
+            assert np.allclose(b, a, rtol=1e-15, atol=0)
+            assert np.allclose(c, a, rtol=1e-15, atol=0)
+    rows = np.array([[1.0, 2.0, -3.0], [60.0, 0.0, 0.0]])
+    for a, b in zip(on(al.softmax_cross_entropy, rows, [0, 0]), on(al.softmax_focal_loss, rows, [0, 0], gamma=1e-30), strict=True):
+        assert np.allclose(b, a, rtol=2e-15, atol=0)
+
+
+def test_a_confident_row_keeps_its_digits_in_float32(on):
+    """Others return exactly 0."""
+    value, gradient, _ = on(al.softmax_cross_entropy, [[17.0, 0.0]], [0], dtype="float32")
+    assert np.allclose(value, 4.1399377e-08, rtol=1e-6, atol=0)
+    assert np.allclose(gradient, [[-4.1399376e-08, 4.1399376e-08]], rtol=1e-6, atol=0)
+
+
+def test_a_soft_target_that_is_nearly_certain_keeps_its_gradient(on):
+    """The weight of the other classes was the whole less the target: one rounding of 1 for something of 1e-7."""
+    t = np.array([[2.0**-23, 1 - 2.0**-23, 2.0**-24]])
+    _, gradient, _ = on(al.softmax_cross_entropy, [[0.0, 60.0, 0.0]], t, dtype="float32")
+    assert np.allclose(gradient[0, 1], 1.5 * 2.0**-23, rtol=1e-6, atol=0)
+
+
+def test_a_row_that_is_sure_of_another_class_keeps_its_focal_curvature(on):
+    """1 - q rounded to 0 where the target has a probability of 2e-18."""
+    _, _, hess = on(al.softmax_focal_loss, [[-40.0, 0.0]], [0])
+    p = math.exp(-40)
+    bend = 2 * p * (2 - 40 * (1 - p)) + p
+    assert np.allclose(hess, bend, rtol=1e-12, atol=0)
