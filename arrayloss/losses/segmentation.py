@@ -56,17 +56,13 @@ def _inside(xp: Any, a: Array, t: Array) -> Array:
     return xp.where(t, a, 0.0) if special.is_hard(t) else t * a
 
 
-def _outside(xp: Any, a: Array, t: Array) -> Array:
-    """a * (1 - t)."""
-    return xp.where(t, 0.0, a) if special.is_hard(t) else (1 - t) * a
-
-
 def _overlap(xp: Any, p: Array, q: Array, t: Array) -> tuple[Array, ...]:
-    return _inside(xp, p, t), _outside(xp, p, t), _inside(xp, q, t)
+    t = special.as_float(xp, t, p)  # products are exact for masks, and cheaper than choices
+    return t * p, (1 - t) * p, t * q
 
 
 def _overlap_slope(xp: Any, p: Array, q: Array, t: Array, tp: Array, fp: Array, fn: Array) -> Array:
-    return special.mix(xp, tp - fn, fp, t)  # q falls as p rises
+    return special.mix(xp, tp - fn, fp, special.as_float(xp, t, p))  # q falls as p rises
 
 
 def _overlap_of_squares(xp: Any, p: Array, q: Array, t: Array) -> tuple[Array, ...]:
