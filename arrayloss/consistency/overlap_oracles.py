@@ -148,13 +148,14 @@ def whole(
     p = probabilities(x, shape, activation, axis)
     pool = [a for a in range(len(shape)) if a != axis] if pool_axes is None else list(pool_axes)
     chosen = [None] if axis is None else list(range(shape[axis]) if classes is None else classes)
+    place = 0 if axis is None else axis
     kept = [a for a in range(len(shape)) if a not in pool and a != axis]
     assert weights is None, "weighed elements are compared with repeated ones"
     total, mass = mpf(0), mpf(0)
     for corner in product(*(range(shape[a]) for a in kept)):
         here = [i for i in every if all(i[a] == c for a, c in zip(kept, corner, strict=True))]
-        rows_p = [[p[i] for i in here if c is None or i[axis] == c] for c in chosen]
-        rows_t = [[t[i] for i in here if c is None or i[axis] == c] for c in chosen]
+        rows_p = [[p[i] for i in here if c is None or i[place] == c] for c in chosen]
+        rows_t = [[t[i] for i in here if c is None or i[place] == c] for c in chosen]
         scale = [mpf(1 if class_weights is None or c is None else class_weights[c]) for c in chosen]
         if absent == "skip":
             scale = [w if mpmath.fsum(row) > 0 else mpf(0) for w, row in zip(scale, rows_t, strict=True)]
