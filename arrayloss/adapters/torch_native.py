@@ -135,6 +135,14 @@ class Eager(special.Native):
         return top, p, torch.lerp(q, rest.expand_as(q), sure.to(q.dtype), out=q)
 
     @staticmethod
+    def softmax_pull(top: Tensor, p: Tensor, q: Tensor, weight: Tensor, axis: int) -> Tensor:
+        """In place on one array, which is the weights without the maximum and then the result."""
+        result = weight.scatter(axis, top, 0.0)
+        others = result.sum(axis, keepdim=True)
+        torch.sub(others + weight.gather(axis, top), weight, out=result)
+        return result.scatter_(axis, top, others).mul_(p).addcmul_(weight, q, value=-1)
+
+    @staticmethod
     def softmax_at_label(x: Tensor, labels: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
         """q_y = 1 - p_y is the sum beside the label, and -log(p_y) is log1p(q_y / p_y), of which nothing cancels."""
         p = torch.softmax(x, axis)

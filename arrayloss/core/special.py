@@ -209,14 +209,30 @@ def softmax_parts(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Array]:
 
 
 @native_first
+def softmax_pull(xp: Any, top: Array, p: Array, q: Array, weight: Array, axis: int) -> Array:
+    """p * sum(weight) - weight, the slope of the sum of weight_c * -log(p_c): as a difference of what does not cancel.
+
+    Beside the maximum q is at least 1/2. At the maximum q may be tiny, and what the other classes weigh must keep its digits:
+    it is summed, not left over from the whole.
+    """
+    others = xp.sum(with_label(xp, weight, top, 0.0, axis), axis=axis, keepdims=True)
+    beside = with_label(xp, others + at_label(xp, weight, top, axis) - weight, top, others, axis)
+    return beside * p - weight * q
+
+
+@native_first
 def softmax_at_label(xp: Any, x: Array, labels: Array, axis: int) -> tuple[Array, Array, Array]:
     """-log(p_y), its derivative p - 1 at y and p elsewhere, and q_y = 1 - p_y; p = softmax(x), without cancellation."""
-    d = xp.where(x == float("inf"), xp.zeros_like(x), x - xp.max(x, axis=axis, keepdims=True))
-    e = xp.exp(d)
-    e_y = at_label(xp, e, labels, axis)
+    m = xp.max(x, axis=axis, keepdims=True)
+
+    def below(x: Array) -> Array:
+        return xp.where(x == float("inf"), xp.zeros_like(x), x - m)
+
+    d_y = below(at_label(xp, x, labels, axis))
+    e, e_y = xp.exp(below(x)), xp.exp(d_y)
     rest = xp.sum(with_label(xp, e, labels, 0.0, axis), axis=axis, keepdims=True)
     s = rest + e_y
     likely = rest < e_y
     sure = xp.log1p(xp.where(likely, rest, 0.0) / xp.where(likely, e_y, 1.0))
     q = rest / s
-    return xp.where(likely, sure, xp.log(s) - at_label(xp, d, labels, axis)), with_label(xp, e / s, labels, -q, axis), q
+    return xp.where(likely, sure, xp.log(s) - d_y), with_label(xp, e / s, labels, -q, axis), q

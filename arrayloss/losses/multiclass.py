@@ -30,17 +30,6 @@ def _expected(xp: Any, target: Array, loss: Array, axis: int) -> Array:
     return xp.sum(special.product(xp, target, loss), axis=axis, keepdims=True)
 
 
-def _pulled(xp: Any, top: Array, p: Array, q: Array, weight: Array, axis: int) -> Array:
-    """p * sum(weight) - weight, the slope of the sum of weight_c * -log(p_c): as a difference of what does not cancel.
-
-    Beside the maximum q is at least 1/2. At the maximum q may be tiny, and what the other classes weigh must keep its digits:
-    it is summed, not left over from the whole.
-    """
-    others = xp.sum(special.with_label(xp, weight, top, 0.0, axis), axis=axis, keepdims=True)
-    beside = special.with_label(xp, others + special.at_label(xp, weight, top, axis) - weight, top, others, axis)
-    return beside * p - weight * q
-
-
 def _cross_entropy_of_labels(xp: Any, x: Array, t: Array, class_weights: Any, axis: int) -> Iterator[Array]:
     loss, slope, _ = special.softmax_at_label(xp, x, t, axis)
     scale = None if class_weights is None else _weight_of_label(xp, x, t, class_weights, axis)
@@ -57,7 +46,7 @@ def _cross_entropy_of_smoothed_labels(xp: Any, x: Array, t: Array, class_weights
     at_label = (1 - smoothing) * special.at_label(xp, weights, t, axis)
     yield at_label * special.at_label(xp, loss, t, axis) + _expected(xp, base, loss, axis)
     target = special.with_label(xp, base, t, special.at_label(xp, base, t, axis) + at_label, axis)
-    yield _pulled(xp, top, p, q, target, axis)
+    yield special.softmax_pull(xp, top, p, q, target, axis)
     yield xp.sum(target, axis=axis, keepdims=True) * p * q
 
 
@@ -67,7 +56,7 @@ def _cross_entropy_of_distribution(xp: Any, x: Array, t: Array, class_weights: A
     if class_weights is not None:
         target = class_weights * target
     yield _expected(xp, target, loss, axis)
-    yield _pulled(xp, top, p, q, target, axis)
+    yield special.softmax_pull(xp, top, p, q, target, axis)
     yield xp.sum(target, axis=axis, keepdims=True) * p * q
 
 
@@ -298,7 +287,7 @@ def _softmax_focal_of_distribution(xp: Any, x: Array, t: Array, gamma: Any, alph
     scale = special.power(xp, q, gamma) * (t if alpha is None else alpha * t)
     yield _expected(xp, scale, ce, axis)
     pull = scale * (1 + gamma * special.product(xp, p, special.ratio(xp, ce, q, zero_over_zero=1.0)))
-    yield _pulled(xp, top, p, q, pull, axis)
+    yield special.softmax_pull(xp, top, p, q, pull, axis)
 
 
 def _softmax_focal_of_probs(xp: Any, p: Array, t: Array, gamma: Any, alpha: Any, axis: int, hard: bool) -> Iterator[Array]:
