@@ -134,7 +134,7 @@ def test_launches(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for loss, x, t in drawn(cupy).values():
         names.clear()
         loss.value_and_grad(x, t)
-        assert len(names) == 3
+        assert len(names) <= 3
 
 
 def test_the_bridge_to_torch_copies_nothing(cupy: Any, torch: Any) -> None:
