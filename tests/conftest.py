@@ -112,5 +112,6 @@ def xp(request: pytest.FixtureRequest) -> Iterator[Backend]:
         return
     import jax
 
-    with jax.enable_x64(True):  # JAX has no float64 otherwise
+    # JAX has no float64 otherwise. Compiling for every new shape is most of what such tests cost, so only those marked `jitted` do.
+    with jax.enable_x64(True), jax.disable_jit("jitted" not in request.keywords):
         yield backend

@@ -152,3 +152,8 @@ def test_a_bound_loss_is_static_for_jax() -> None:
     step = jax.jit(lambda loss, x, t: loss(x, t), static_argnums=0)
     x, t = jax.numpy.asarray([0.5, -1.0]), jax.numpy.asarray([1, 0])
     assert float(step(sigmoid_cross_entropy.bind(pos_weight=[2.0]), x[:1], t[:1])) == pytest.approx(2 * np.log1p(np.exp(-0.5)), rel=1e-6)
+
+
+def test_predictions_and_targets_may_be_passed_by_name() -> None:
+    x, t = np.array([0.5, -1.0]), np.array([1, 0])
+    assert sigmoid_cross_entropy(logits=x, targets=t) == sigmoid_cross_entropy(x, t)

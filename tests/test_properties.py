@@ -9,6 +9,8 @@ from helpers import answers, assert_close, several
 
 from arrayloss.core.loss import REGISTRY
 
+pytestmark = pytest.mark.jitted
+
 NUMBERED = [pytest.param(i, id=str(c)) for i, c in enumerate(CASES)]
 # Second derivatives that the library declares undefined, and says so.
 NO_CURVATURE = {"softmax_focal_loss": ("distribution", "given"), "sigmoid_focal_loss": ("given",)}

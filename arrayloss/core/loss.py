@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import update_wrapper
-from typing import Any, Concatenate, Generic, ParamSpec
+from typing import Any, Generic, ParamSpec
 
 from . import reduction
 from .call import Call
@@ -30,9 +30,7 @@ class Loss(Algebra, Generic[P]):
     a loss again.
     """
 
-    def __init__(
-        self, function: Callable[Concatenate[Array, Array, P], Call | PooledCall], options: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, function: Callable[P, Call | PooledCall], options: Mapping[str, Any] | None = None) -> None:
         self._function = function
         self._options = dict(options or {})
         update_wrapper(self, function)
@@ -51,27 +49,27 @@ class Loss(Algebra, Generic[P]):
         """The options that `bind` fixed."""
         return dict(self._options)
 
-    def __call__(self, predictions: Array, targets: Array, /, *args: P.args, **kwargs: P.kwargs) -> Array:
-        return self._call(predictions, targets, *args, **kwargs).value()
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Array:
+        return self._call(*args, **kwargs).value()
 
-    def value_and_grad(self, predictions: Array, targets: Array, /, *args: P.args, **kwargs: P.kwargs) -> tuple[Array, Any]:
+    def value_and_grad(self, *args: P.args, **kwargs: P.kwargs) -> tuple[Array, Any]:
         """What the call returns, and its gradient with respect to the predictions (a tuple, if there are several).
 
         With `reduction="none"`, or with axes left over, it is the gradient of the sum of what the call returns.
         """
-        return self._call(predictions, targets, *args, **kwargs).value_and_grad()
+        return self._call(*args, **kwargs).value_and_grad()
 
-    def grad_and_hess(self, predictions: Array, targets: Array, /, *args: P.args, **kwargs: P.kwargs) -> tuple[Any, Any]:
+    def grad_and_hess(self, *args: P.args, **kwargs: P.kwargs) -> tuple[Any, Any]:
         """First and second derivatives of the *sum* for every prediction: what gradient boosting takes.
 
         Weights are multiplied in; nothing is divided by the number of elements, whatever the reduction. The second
         derivatives are the diagonal of the Hessian.
         """
-        return self._call(predictions, targets, *args, **kwargs).grad_and_hess()
+        return self._call(*args, **kwargs).grad_and_hess()
 
-    def parts(self, predictions: Array, targets: Array, /, *args: P.args, **kwargs: P.kwargs) -> Parts:
+    def parts(self, *args: P.args, **kwargs: P.kwargs) -> Parts:
         """The sums behind the number, which add over batches and processes."""
-        return self._call(predictions, targets, *args, **kwargs).parts()
+        return self._call(*args, **kwargs).parts()
 
     def finish(self, parts: Parts, *, reduction: str | None = None, normalizer: Any = None) -> Array:
         """The number that the parts stand for, in their dtype; differentiable.
@@ -87,15 +85,15 @@ class Loss(Algebra, Generic[P]):
         normalizer = self._options.get("normalizer", "weights") if normalizer is None else normalizer
         return _finish_mean(parts, reduction, normalizer)
 
-    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Loss[P]:
+    def bind(self, *args: Any, **options: Any) -> Loss[P]:
         """The same loss with options fixed: it pickles, hashes, compares and prints."""
         if args:
             raise TypeError(f"{self.name}.bind takes options by name; got {len(args)} positional arguments")
         known = [n for n, p in inspect.signature(self._function).parameters.items() if p.kind is p.KEYWORD_ONLY]
-        for name in kwargs:
+        for name in options:
             if name not in known:
                 raise TypeError(f"{self.name} has no option {name!r}; its options are {', '.join(known)}")
-        return Loss(self._function, {**self._options, **{k: _frozen(k, v) for k, v in kwargs.items()}})
+        return Loss(self._function, {**self._options, **{k: _frozen(k, v) for k, v in options.items()}})
 
     def _call(self, *args: Any, **kwargs: Any) -> Call | PooledCall:
         return self._function(*args, **({**self._options, **kwargs} if self._options else kwargs))
@@ -127,7 +125,7 @@ class Loss(Algebra, Generic[P]):
         return _rebind, (REGISTRY.get(self.name, Loss(self._function)), self._options)
 
 
-def loss(function: Callable[Concatenate[Array, Array, P], Call | PooledCall]) -> Loss[P]:
+def loss(function: Callable[P, Call | PooledCall]) -> Loss[P]:
     """Make a public loss of a function that checks its arguments and returns a `Call`, and enter it in the registry."""
     made = Loss(function)
     REGISTRY[made.name] = made
