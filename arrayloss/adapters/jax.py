@@ -25,12 +25,7 @@ def _is_split(a: Array, axis: int) -> bool:
 class _Namespace(special.Native):
     """`jax.numpy`, with what differs under a tracer."""
 
-    __name__ = "jax.numpy"
-
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(jnp, name)
-        setattr(self, name, value)
-        return value
+    library = jnp
 
     @staticmethod
     def as_index(a: Array) -> Array:

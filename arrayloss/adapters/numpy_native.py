@@ -41,12 +41,7 @@ def _flat(labels: Array, shape: tuple[int, ...], axis: int) -> Array:
 class Namespace(special.Native):
     """The array API on NumPy, with its special functions in few passes."""
 
-    __name__ = "numpy"
-
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(xp, name)
-        setattr(self, name, value)
-        return value
+    library = xp
 
     multiply = staticmethod(np.multiply)
     exp = staticmethod(np.exp)

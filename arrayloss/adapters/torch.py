@@ -35,8 +35,7 @@ class _Traced(special.Native):
 
     __name__ = "torch"
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(xp, name)
+    library = xp
 
     @staticmethod
     def at_label(a: Tensor, labels: Tensor, axis: int) -> Tensor:

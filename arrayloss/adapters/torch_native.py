@@ -34,10 +34,7 @@ def _finite(number: Tensor) -> bool:
 class Eager(special.Native):
     """The array API in native calls."""
 
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(xp, name)
-        setattr(self, name, value)
-        return value
+    library = xp
 
     multiply = staticmethod(torch.mul)
     minimum = staticmethod(torch.minimum)

@@ -37,6 +37,14 @@ def kind(dtype: Any) -> str:
     return found
 
 
+_UNDERFLOW = {"float16": 2.0**-14, "bfloat16": 2.0**-126, "float32": 2.0**-126, "float64": 2.0**-1022}
+
+
+def smallest_normal(dtype: Any) -> float:
+    """Below this a number has fewer digits or, where a device flushes, is 0; 0 for a dtype of unknown range."""
+    return _UNDERFLOW.get(name(dtype), 0.0)
+
+
 def integer_range(dtype: Any) -> tuple[int, int]:
     """Smallest and largest value of an integer or boolean dtype."""
     key = type(dtype), dtype

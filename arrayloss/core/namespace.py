@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 _BY_TYPE: dict[type, Any] = {}
@@ -33,25 +32,25 @@ def adapter(library: str) -> Any:
     A compiler that meets a loss for the first time can follow these statements, but no `importlib`.
     """
     if library == "numpy":
-        from arrayloss.adapters.numpy import ADAPTER as numpy
+        from arrayloss.adapters import numpy
 
-        return numpy
+        return numpy.ADAPTER
     if library == "torch":
-        from arrayloss.adapters.torch import ADAPTER as torch
+        from arrayloss.adapters import torch
 
-        return torch
+        return torch.ADAPTER
     if library == "jax":
-        from arrayloss.adapters.jax import ADAPTER as jax
+        from arrayloss.adapters import jax
 
-        return jax
+        return jax.ADAPTER
     if library == "cupy":
-        from arrayloss.adapters.cupy import ADAPTER as cupy
+        from arrayloss.adapters import cupy
 
-        return cupy
+        return cupy.ADAPTER
     if library == "dask":
-        from arrayloss.adapters.dask import ADAPTER as dask
+        from arrayloss.adapters import dask
 
-        return dask
+        return dask.ADAPTER
     raise ValueError(f"there is no adapter for {library!r}")
 
 

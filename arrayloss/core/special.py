@@ -19,7 +19,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Native:
-    """Base of the namespaces that adapters hand to kernels where nothing traces: array API names, native primitives."""
+    """Base of the namespaces that adapters hand to kernels: native primitives, and beside them the names of `library`."""
+
+    library: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.library, name)
 
 
 def native_first(function: F) -> F:
@@ -117,8 +122,13 @@ def xlog1py(xp: Any, x: Array, y: Array) -> Array:
 
 @native_first
 def ratio(xp: Any, a: Array, b: Array, zero_over_zero: Any) -> Array:
-    """a / b, with a value for 0 / 0; a / 0 stays infinite."""
-    both = (a == 0) & (b == 0)
+    """a / b, with a value for 0 / 0; a / 0 stays infinite.
+
+    What underflows on both sides is 0 / 0 too: such a quotient has no digits, XLA flushes its terms to 0, and the 1 / b in its
+    derivative is infinite. A factor of 4 leaves room for a numerator and a denominator on different sides of that line.
+    """
+    low = 4 * dtypes.smallest_normal(b.dtype)
+    both = (abs(a) <= low) & (abs(b) <= low)
     return xp.where(both, zero_over_zero, a / xp.where(both, 1.0, b))
 
 
