@@ -234,7 +234,7 @@ class Graph(special.Native):
         axis = self._class_axis(a, axis, "at_label")
         return self._node("at", (a, labels), a.dtype, tuple(1 if i == axis else n for i, n in enumerate(a.shape)), False)
 
-    def total(self, a: Node, shape: Sequence[int], axes: tuple[int, ...], dtype: str | None) -> Node:
+    def total(self, a: Node, shape: Sequence[int], axes: tuple[int, ...], dtype: str | None, lines: bool = False) -> Node:
         """What is to be added up; adding is the kernel's own work."""
         return self.broadcast_to(a, shape)
 

@@ -8,14 +8,14 @@ on bits. What these forms do not cover, infinities above all, goes to the generi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import array_api_compat.torch as xp
 import torch
 from torch import Tensor
 
-from arrayloss.core import special
+from arrayloss.core import reduction, special
 
 _NORMAL = {torch.float32: torch.finfo(torch.float32).tiny, torch.float64: torch.finfo(torch.float64).tiny}
 LARGE = 2**12  # entries from which fewer passes count for more than fewer calls
@@ -29,6 +29,22 @@ def _generic(function: Any) -> Callable[..., Any]:
 
 def _finite(number: Tensor) -> bool:
     return abs(float(number)) < float("inf")
+
+
+def _others(p: Sequence[Tensor], q: Sequence[Tensor]) -> tuple[Tensor, Callable[..., Any]]:
+    """The sum of the columns p, and what fills each column of q with the sum of all other columns, given those beyond."""
+    if len(p) == 1:
+        return p[0], lambda *beyond: torch.add(*beyond, out=q[0]) if len(beyond) == 2 else q[0].copy_(*beyond)
+    half = len(p) // 2
+    left, fill_left = _others(p[:half], q[:half])
+    right, fill_right = _others(p[half:], q[half:])
+
+    def fill(*beyond: Tensor) -> None:
+        outside = (torch.add(*beyond),) if len(beyond) == 2 else beyond
+        fill_left(right, *outside)
+        fill_right(left, *outside)
+
+    return left + right, fill
 
 
 class Eager(special.Native):
@@ -54,6 +70,14 @@ class Eager(special.Native):
         return xp.sum(x, axis=axis, dtype=dtype, keepdims=keepdims) if axis in (None, ()) else torch.sum(x, axis, keepdims, dtype=dtype)
 
     @staticmethod
+    def total(a: Tensor, shape: Sequence[int], axes: tuple[int, ...], dtype: Any, lines: bool = False) -> Tensor:
+        last = a.ndim - 1
+        if lines and last in axes and a.shape == shape and 8 <= shape[last] <= 1024 and a.dtype != dtype:
+            line = torch.sum(a, last, True)  # by halves, so that it is right to an ulp or two: a quarter of the time of float64
+            return torch.sum(line, axes, True, dtype=dtype)
+        return _generic(reduction.total)(_EAGER, a, shape, axes, dtype)
+
+    @staticmethod
     def where(condition: Tensor, a: Any, b: Any) -> Tensor:
         """The bits of `a` under the mask, of `b` beside it."""
         like = a if isinstance(a, Tensor) else b
@@ -74,6 +98,8 @@ class Eager(special.Native):
         if special.is_hard(t):
             return Eager.where(t, a, b)
         if isinstance(a, Tensor) and isinstance(b, Tensor) and a.dtype == b.dtype == t.dtype:
+            if t.shape[-1] > 1 == a.shape[-1] == b.shape[-1]:  # repeated within a line, numbers are read one by one
+                a, b = (c.expand(*c.shape[:-1], t.shape[-1]).contiguous() for c in (a, b))
             return torch.lerp(b, a, t)  # exact at t = 0 and t = 1, and no term cancels the other between
         return t * a + (1 - t) * b
 
@@ -118,18 +144,35 @@ class Eager(special.Native):
         return torch.scatter(a, axis, labels, entries)
 
     @staticmethod
-    def softmax_parts(x: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
-        """1 - p cancels for one class of a row at most, that above 1/2; there it is the sum of the others."""
-        p = torch.softmax(x, axis)
-        if x.shape[axis] > 32 or not _finite(p.sum()):
-            return _generic(special.softmax_parts)(_EAGER, x, axis)
-        sure = p > 0.5
-        q = torch.rsub(p, 1)
-        rest = torch.mul(p, ~sure).sum(axis, keepdim=True)
-        # argmax across rows in memory takes 30 times as long as this: the first class that has the maximum, counted from behind
-        behind = torch.arange(x.shape[axis], 0, -1, dtype=torch.uint8).reshape(tuple(-1 if a == axis else 1 for a in range(x.ndim)))
-        top = x.shape[axis] - torch.mul(x == x.amax(axis, keepdim=True), behind).amax(axis, keepdim=True).long()
-        return top, p, torch.lerp(q, rest.expand_as(q), sure.to(q.dtype), out=q)
+    def as_float(t: Tensor, like: Tensor) -> Tensor:
+        return (t.view(torch.uint8) if t.dtype == torch.bool else t).to(like.dtype)  # from booleans it takes 7 times as long
+
+    @staticmethod
+    def one_hot(labels: Tensor, like: Tensor, axis: int) -> Tensor:
+        """Numbers: comparing floating point into floating point takes a fifth of comparing integers."""
+        places = torch.arange(like.shape[axis], dtype=like.dtype).reshape(tuple(-1 if a == axis else 1 for a in range(like.ndim)))
+        return torch.eq(places, labels.to(like.dtype), out=torch.empty_like(like))
+
+    @staticmethod
+    def softmax_parts(x: Tensor, axis: int) -> tuple[None, Tensor, Tensor]:
+        """q is the sum of the others' p, for all classes by halves. `softmax_back` finds the maximum when it needs it."""
+        if 2 <= x.shape[axis] <= 32:
+            p = torch.softmax(x, axis)
+            q = torch.empty_like(p)
+            whole, fill = _others(p.unbind(axis), q.unbind(axis))
+            if _finite(whole.sum()):
+                fill()
+                return None, p, q
+        return _generic(special.softmax_parts)(_EAGER, x, axis)
+
+    @staticmethod
+    def softmax_back(top: Tensor | None, p: Tensor, u: Tensor, axis: int) -> Tensor:
+        best = p.amax(axis, keepdim=True)
+        top_only = torch.eq(p, best, out=torch.empty_like(p))
+        if int(top_only.sum()) != best.numel():  # a row has two maxima, or a NaN
+            return _generic(special.softmax_back)(_EAGER, p.argmax(axis, keepdim=True), p, u, axis)
+        from_top = torch.sub(u, top_only.mul_(u).sum(axis, keepdim=True), out=top_only)
+        return torch._softmax_backward_data(from_top, p, axis, p.dtype)
 
     @staticmethod
     def softmax_pull(top: Tensor, p: Tensor, q: Tensor, weight: Tensor, axis: int) -> Tensor:

@@ -42,17 +42,12 @@ def softmax(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Move, Move]:
     """One distribution a row."""
     top, p, q = special.softmax_parts(xp, x, axis)
 
-    def pull(u: Array) -> Array:
-        # u counts from its entry at the maximum: for confident rows the textbook's p * (u - sum(p * u)) has lost everything
-        v = u - special.at_label(xp, u, top, axis)
-        return p * (v - xp.sum(p * v, axis=axis, keepdims=True))
-
     def push(dx: Array) -> Array:
         dp = p * (dx - xp.sum(p * dx, axis=axis, keepdims=True))
         rest = special.with_label(xp, dp, top, 0.0, axis)
         return special.with_label(xp, dp, top, -xp.sum(rest, axis=axis, keepdims=True), axis)
 
-    return p, q, pull, push
+    return p, q, lambda u: special.softmax_back(xp, top, p, u, axis), push
 
 
 def largest(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Move, Move]:
@@ -133,7 +128,7 @@ class Pooled(Operation):
         x, t = (self._get(a, arrays) for a in self.arguments[:2])
         if self.labels is not None and not self.labels.binary:
             assert self.classes is not None
-            t = special.positions(xp, x, self.classes) == t
+            t = special.one_hot(xp, t, x, self.classes)
         weights = [self._get(w, arrays) for w in self.weights]
 
         def weighed(a: Array) -> Array:
@@ -147,7 +142,7 @@ class Pooled(Operation):
 
     def _total(self, xp: Any, a: Array, x: Array) -> Array:
         assert self.reduce is not None
-        return total(xp, a, x.shape, self.reduce, self.sum_dtype(xp, a))
+        return total(xp, a, x.shape, self.reduce, self.sum_dtype(xp, a), lines=True)  # nothing cancels in these sums
 
 
 # -- the finish -----------------------------------------------------------------------------------------------------------

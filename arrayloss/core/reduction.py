@@ -15,8 +15,11 @@ Array = Any
 
 
 @native_first
-def total(xp: Any, a: Array, shape: Sequence[int], axes: tuple[int, ...], dtype: Any) -> Array:
-    """The sum over `axes` (kept) of `a` broadcast to `shape`, without the broadcast copy."""
+def total(xp: Any, a: Array, shape: Sequence[int], axes: tuple[int, ...], dtype: Any, lines: bool = False) -> Array:
+    """The sum over `axes` (kept) of `a` broadcast to `shape`, without the broadcast copy.
+
+    `lines`: the entries of a short line in memory may be added before they are converted to `dtype`.
+    """
     summed = xp.sum(a, axis=axes, keepdims=True, dtype=dtype) if axes else xp.astype(a, dtype or a.dtype, copy=False)
     if a.shape == shape:
         return summed

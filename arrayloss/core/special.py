@@ -129,7 +129,7 @@ def ratio(xp: Any, a: Array, b: Array, zero_over_zero: Any) -> Array:
     """
     low = 4 * dtypes.smallest_normal(b.dtype)
     both = (abs(a) <= low) & (abs(b) <= low)
-    return xp.where(both, zero_over_zero, a / xp.where(both, 1.0, b))
+    return xp.where(both, zero_over_zero, xp.divide(a, xp.where(both, 1.0, b)))
 
 
 @native_first
@@ -144,6 +144,7 @@ def is_hard(t: Array) -> bool:
     return dtypes.kind(t.dtype) == "bool"
 
 
+@native_first
 def as_float(xp: Any, t: Array, like: Array) -> Array:
     """Boolean targets as numbers."""
     return xp.astype(t, like.dtype) if is_hard(t) else t
@@ -186,6 +187,12 @@ def with_label(xp: Any, a: Array, labels: Array, entries: Any, axis: int) -> Arr
 
 
 @native_first
+def one_hot(xp: Any, labels: Array, like: Array, axis: int) -> Array:
+    """Labels as masks: booleans, or the numbers 0 and 1. Labels are in range."""
+    return positions(xp, like, axis) == labels
+
+
+@native_first
 def softmax_rows(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Array, Array]:
     """top, d, e, s: where a row has its maximum m, d = x - m, e = exp(d), and s = the sum of e beside the maximum.
 
@@ -212,10 +219,20 @@ def softmax_pair(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Array, Arr
 
 @native_first
 def softmax_parts(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Array]:
-    """Where a row has its maximum, p = softmax(x), and q = 1 - p without cancellation."""
+    """Where a row has its maximum (for `softmax_back`), p = softmax(x), and q = 1 - p without cancellation."""
     top, _, e, s = softmax_rows(xp, x, axis)
     p = e / (1 + s)
     return top, p, with_label(xp, 1 - p, top, s / (1 + s), axis)
+
+
+@native_first
+def softmax_back(xp: Any, top: Array, p: Array, u: Array, axis: int) -> Array:
+    """p * (u - sum(p * u)), the derivatives for logits from those for p.
+
+    u counts from its entry at the maximum: for confident rows, as it stands, that difference has lost everything.
+    """
+    v = u - at_label(xp, u, top, axis)
+    return p * (v - xp.sum(p * v, axis=axis, keepdims=True))
 
 
 @native_first
