@@ -22,10 +22,34 @@ def _is_split(a: Array, axis: int) -> bool:
     return jax.typeof(a).sharding.spec[axis] is not None
 
 
+def _moves(tangent: Any) -> bool:
+    return not isinstance(tangent, jax.custom_derivatives.SymbolicZero)
+
+
+@jax.custom_jvp  # type: ignore[untyped-decorator]  # JAX does not type it
+def _divide(a: Array, b: Array) -> Array:
+    """a / b; JAX's own derivative squares 1 / b, which is infinite from b = 5e-20 on in float32."""
+    return a / b
+
+
+@partial(_divide.defjvp, symbolic_zeros=True)
+def _divide_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Array]:
+    (a, b), (da, db) = primals, tangents
+    quotient = jax.lax.optimization_barrier(_divide(a, b))  # XLA makes a / (b * b) of (a / b) / b
+    moved = jnp.zeros_like(quotient)
+    if _moves(da):
+        moved = moved + _divide(da, b)
+    if _moves(db):  # not 0 * inf where b stands still
+        moved = moved - _divide(quotient, b) * db
+    return quotient, moved
+
+
 class _Namespace(special.Native):
     """`jax.numpy`, with what differs under a tracer."""
 
     library = jnp
+
+    divide = staticmethod(_divide)
 
     @staticmethod
     def as_index(a: Array) -> Array:
@@ -55,7 +79,7 @@ def _outputs(op: Any, *arrays: Array) -> tuple[Array, ...]:
 
 @partial(_outputs.defjvp, symbolic_zeros=True)
 def _outputs_jvp(op: Any, primals: tuple[Array, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
-    moving = [not isinstance(t, jax.custom_derivatives.SymbolicZero) for t in tangents]
+    moving = [_moves(t) for t in tangents]
     outputs, residual = op.linearize(xp, primals)
     counts = [not jnp.issubdtype(o.dtype, jnp.floating) for o in outputs]
     moved = [

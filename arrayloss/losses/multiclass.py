@@ -300,8 +300,9 @@ def _softmax_focal_of_probs(xp: Any, p: Array, t: Array, gamma: Any, alpha: Any,
     scale = weight * special.power(xp, q, gamma)
     ce = -xp.log(p_y)
     yield xp.sum(special.product(xp, scale, ce), axis=axis, keepdims=True)
-    # -log(p) / (1 - p) is 1 at p = 1; a class that is no target has no slope, even where p is 0
-    slope = special.product(xp, -scale, gamma * special.ratio(xp, ce, q, zero_over_zero=1.0) + 1 / p_y)
+    # -log(p) / (1 - p) is 1 at p = 1; a class that is no target has no slope, even where p is 0 (nor a second one: no 1 / p alone)
+    fading = special.product(xp, scale, gamma * special.ratio(xp, ce, q, zero_over_zero=1.0))
+    slope = -(fading + special.ratio(xp, scale, p_y, zero_over_zero=0.0))
     yield special.with_label(xp, xp.zeros_like(p), t, slope, axis) if hard else slope
 
 
