@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -358,6 +359,36 @@ def test_checkpoint(case: Case) -> None:
     both_ways(case, x, t, lambda *a: checkpoint(of(case), *a, use_reentrant=False))
 
 
+def test_a_checkpoint_keeps_no_slope() -> None:
+    x, t = torch.linspace(-2, 2, 12347, requires_grad=True), torch.full((12347,), 0.25)
+
+    def large() -> int:
+        return sum(type(o) is torch.Tensor and o.numel() == 12347 for o in gc.get_objects())
+
+    before = large()
+    value = checkpoint(arrayloss.sigmoid_focal_loss, x, t, use_reentrant=False)
+    assert large() == before
+    (gradient,) = torch.autograd.grad(value, x)
+    torch.testing.assert_close(gradient, torch.autograd.grad(arrayloss.sigmoid_focal_loss(x, t), x)[0], rtol=0, atol=0)
+
+
+def test_hooks_on_saved_tensors_see_the_slope_and_may_store_it_elsewhere() -> None:
+    x, t = X.clone().requires_grad_(), torch.full_like(X, 0.25)
+    stored: list[np.ndarray] = []
+
+    def pack(a: torch.Tensor) -> int:
+        stored.append(a.detach().numpy().copy())
+        return len(stored) - 1
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda i: torch.from_numpy(stored[i].copy())):
+        value = arrayloss.sigmoid_focal_loss(x, t, reduction="sum")
+    _, slope = arrayloss.sigmoid_focal_loss.value_and_grad(X, t, reduction="sum")
+    assert any(np.array_equal(a, slope.numpy()) for a in stored)
+    for keep in (True, True, False):  # the last one scales the slope in place
+        (gradient,) = torch.autograd.grad(3 * value, x, retain_graph=keep)
+        torch.testing.assert_close(gradient, 3 * slope)
+
+
 def test_autocast_computes_bfloat16_in_float32() -> None:
     model = torch.nn.Linear(3, 3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -455,6 +486,7 @@ class Losses(torch.utils.data.Dataset):
         return arrayloss.softmax_cross_entropy(X * index, LABELS)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning", "ignore:os.fork.*:RuntimeWarning")  # the worker is a fork
 def test_a_loss_inside_a_worker_process() -> None:
     arrayloss.softmax_cross_entropy(X, LABELS)  # before the fork
     loader = torch.utils.data.DataLoader(Losses(), batch_size=2, num_workers=1, multiprocessing_context="fork", timeout=30)

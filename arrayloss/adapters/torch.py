@@ -133,38 +133,38 @@ def _push(op: Any, arrays: Sequence[Tensor], tangents: Sequence[Any]) -> tuple[A
 class _Fast(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, op: Any, *arrays: Tensor) -> tuple[Tensor, ...]:
-        outputs, ctx.slopes = _sweep(op, arrays, 1)
+        outputs, slopes = _sweep(op, arrays, 1)
         ctx.op = op
-        ctx.save_for_backward(*arrays)
+        ctx.save_for_backward(*arrays, *slopes)  # the slopes too, for checkpoints and for hooks that store what is saved elsewhere
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*outputs[1:])
         return outputs
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> tuple[Any, ...]:
-        arrays, op, g = ctx.saved_tensors, ctx.op, cotangents[0]
-        nothing = (None,) * (len(arrays) - op.predictions)
+        op, g = ctx.op, cotangents[0]
         if g is None:
-            return (None, *(None for _ in arrays))
+            return (None,) * len(ctx.needs_input_grad)
+        saved = ctx.saved_tensors
+        arrays, slopes = saved[: -op.predictions], saved[-op.predictions :]
+        nothing = (None,) * (len(arrays) - op.predictions)
         if torch.is_grad_enabled():  # create_graph: the slope is wanted as a function of the inputs
             _, slopes = op.linearize(_TRACED, arrays)
             return (None, *op.pull(xp, arrays, slopes, cotangents), *nothing)
         keep = torch._C._autograd._get_current_graph_task_keep_graph() or _is_batched(g)
-        gradients = _scaled(op, arrays, ctx.slopes, g, in_place=not keep)
-        if not keep:
-            ctx.slopes = None
-        return (None, *gradients, *nothing)
+        return (None, *_scaled(op, arrays, slopes, g, in_place=not keep), *nothing)
 
 
 class _Twice(torch.autograd.Function):
-    """For operations that save no slope: the inputs are swept again in the backward pass."""
+    """For operations that save no slope: the inputs are swept again in the backward pass, where what was kept becomes the gradient."""
 
     @staticmethod
     def forward(ctx: Any, op: Any, *arrays: Tensor) -> tuple[Tensor, ...]:
         ctx.op = op
         ctx.save_for_backward(*arrays)
         ctx.set_materialize_grads(False)
-        return _sweep(op, arrays, 0)[0]
+        outputs, ctx.kept = _sweep(op, arrays, int(op.keeps))
+        return outputs
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> tuple[Any, ...]:
@@ -175,7 +175,10 @@ class _Twice(torch.autograd.Function):
         if torch.is_grad_enabled() or any(map(_is_batched, given)):
             gradients = op.pull(xp, arrays, None, cotangents)
         else:
-            gradients = _sweep_back(op, arrays, cotangents)
+            last = not torch._C._autograd._get_current_graph_task_keep_graph()
+            gradients = _sweep_back(op, arrays, cotangents, ctx.kept, in_place=last)
+            if last:
+                ctx.kept = ()
         return (None, *gradients, *(None for _ in arrays[op.predictions :]))
 
 
@@ -202,8 +205,10 @@ def _scaled(op: Any, arrays: Sequence[Tensor], slopes: Sequence[Tensor], g: Any,
     return tuple((s.mul_(g) if in_place else s * g).to(x.dtype) for s, x in zip(slopes, arrays, strict=False))
 
 
-def _sweep_back(op: Any, arrays: Sequence[Tensor], cotangents: Sequence[Any]) -> tuple[Tensor, ...]:
-    return sweep_back(op, _EAGER, arrays, cotangents, size=BLOCK, empty=_empty)
+def _sweep_back(
+    op: Any, arrays: Sequence[Tensor], cotangents: Sequence[Any], kept: Sequence[Tensor] = (), in_place: bool = False
+) -> tuple[Tensor, ...]:
+    return sweep_back(op, _EAGER, arrays, cotangents, kept, size=BLOCK, empty=_empty, in_place=in_place)
 
 
 def is_plain(arrays: Sequence[Any]) -> bool:
@@ -275,7 +280,8 @@ class Torch(Adapter):
             op.check_labels(xp, arrays)
             return super().linearize(op, arrays)
         if not op.saves_slope:
-            return _sweep(op, arrays, 0)[0], lambda cotangents: _sweep_back(op, arrays, cotangents)
+            outputs, kept = _sweep(op, arrays, int(op.keeps))
+            return outputs, lambda cotangents: _sweep_back(op, arrays, cotangents, kept, in_place=True)
         outputs, slopes = _sweep(op, arrays, 1)
         return outputs, lambda cotangents: _scaled(op, arrays, slopes, cotangents[0])
 
