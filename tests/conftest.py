@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+collect_ignore = ["contributed.py", "on_four_devices.py"]  # programs that tests run in a process of their own
+
 
 @dataclass(frozen=True)
 class Backend:

@@ -155,12 +155,14 @@ class Inputs:
         array = self.backend.constant(value, self.compute, self.x) if isinstance(value, list) else self._cast(value, name)
         return self._add(self.xp.reshape(array, tuple(size if i == axis else 1 for i in range(self.ndim))))
 
-    def parameter(self, name: str, value: Any, *, low: float = -float("inf"), above: float = -float("inf")) -> Any:
+    def parameter(
+        self, name: str, value: Any, *, low: float = -float("inf"), high: float = float("inf"), above: float = -float("inf")
+    ) -> Any:
         """A number, checked, or a 0-d array, which may be traced and differentiated."""
         if is_number(value):
             if float(value) <= above:
                 raise ValueError(f"{name} must be above {above:g}; got {value}")
-            return number(name, value, low=low)
+            return number(name, value, low=low, high=high)
         value = self._array(name, value, "a number or a 0-d array")
         if value.ndim:
             raise ValueError(f"{name} must be a number or a 0-d array; got shape {tuple(value.shape)}")
