@@ -30,12 +30,12 @@ DOMAINS["probs"] = [(p, (1 - p) * 0.75, (1 - p) * 0.25) for p in PROBABILITIES]
 GAMMAS = (0.0, 0.25, 0.5, 1.0, 2.0, 5.0)
 LENGTH = 75  # of every sample, so that JAX compiles every operation once: 15 sizes by 5 targets
 
-# Differentiating a formula adds roundings to those of the formula: 2 ** -17 is 64 of them. They are relative to the terms of the exact
-# second derivative, which may cancel, and grow with the logit (its exponential carries the rounding of x - max) and with gamma.
-RELATIVE = 2.0**-17
-# Below the smallest normal number of float32 XLA has only 0. Such a factor may yet be multiplied, by |x|, by gamma and gamma - 1 and by
-# small counts; what is left of that is lost, in the exponentials of logits and so in everything smaller than this.
-FLUSHED = 2.0**-126 * 2.0**14
+# Differentiating a formula adds roundings to those of the formula: 4 float32 epsilons of the terms of the exact second derivative, which
+# may cancel. They grow with the logit, since an exponential carries the rounding of x - max, and with gamma, as in a power.
+RELATIVE = 4 * 2.0**-23
+# Below the smallest normal number of float32 XLA has only 0. What it flushes, exp(-90) or a little less, would yet have been multiplied
+# by |x| and small counts: so much is lost of a second derivative of that size.
+FLUSHED = 2.0**-126 * 128
 
 
 @dataclass(frozen=True)
