@@ -138,7 +138,7 @@ def check(
     With the name of one of our losses: that loss, on points that reach every corner of its domain.
 
     With functions of your own, MODULE:FUNCTION for any library or BACKEND=MODULE:FUNCTION for one: those, against --reference or
-    --against. The order of their arguments, and what they return, is declared and never guessed:
+    --against, or else against the first of several, in float64. The order of their arguments, and what they return, is declared and never guessed:
 
     \b
         arrayloss check torch=mine.losses:focal jax=mine.port:focal --reference sigmoid_focal_loss
@@ -201,6 +201,8 @@ def own(
             compared = {backend: function}
             if isinstance(subject, dict):
                 subject = {**compared, **subject}
+        if compared is None and isinstance(subject, dict) and len(subject) > 1:
+            compared = f"float64:{next(iter(subject))}"  # a function and its ports: the first of them, in float64
         if compared is None:
             raise ValueError("name what a function of yours is compared with: --reference or --against")
         shared = {**declared, **options}
