@@ -54,7 +54,7 @@ def _counts(xp: Any, p: Array, q: Array, t: Array, threshold: float | None) -> t
     return t * p, (1 - t) * p, t * q, (1 - t) * q
 
 
-def _counts_slope(xp: Any, p: Array, q: Array, t: Array, threshold: float | None, tp: Array, fp: Array, fn: Array, tn: Array) -> Array:
+def _counts_slope(xp: Any, p: Array, q: Any, t: Array, threshold: float | None, tp: Array, fp: Array, fn: Array, tn: Array) -> Array:
     soft = special.mix(xp, tp - fn, fp - tn, t)
     return soft if threshold is None else xp.zeros_like(soft)
 

@@ -32,6 +32,8 @@ def indices(shape: Sequence[int], whole: int | None, size: int) -> Iterator[Inde
 
 def cut(array: Array, index: Index) -> Array:
     """One block of an array that broadcasts to the shape that `index` cuts."""
+    if all(n == 1 or (i.start == 0 and i.stop >= n) for i, n in zip(index, array.shape, strict=True)):
+        return array
     return array[tuple(i if n != 1 else slice(None) for i, n in zip(index, array.shape, strict=True))]
 
 
@@ -45,7 +47,7 @@ def sweep(
     empty: Callable[[Sequence[int], Any], Array],
     run: Run = map,
 ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    """The outputs of an operation and, for order 1, their slopes in the dtype of the computation, in arrays of their own.
+    """The outputs of an operation and, for order 1, their slopes (or what it keeps) in the dtype of the computation, in own arrays.
 
     What divides the total divides the slopes here: the copy into place costs the same without it.
     """
@@ -91,22 +93,31 @@ def sweep_back(
     xp: Any,
     arrays: Sequence[Array],
     cotangents: Sequence[Any],
+    kept: Sequence[Array] = (),
     *,
     size: int,
     empty: Callable[[Sequence[int], Any], Array],
     run: Run = map,
+    in_place: bool = False,
 ) -> tuple[Array, ...]:
-    """The gradients of an operation that saves no slope, from derivatives for its outputs: its inputs are swept a second time."""
+    """The gradients of an operation that saves no slope, from derivatives for its outputs: its inputs are swept a second time.
+
+    What the first sweep `kept` becomes the gradients: itself with `in_place`, else a copy.
+    """
     shape = tuple(arrays[0].shape)
     spread = op.spread_all(xp, arrays[0], cotangents)
     if prod(shape) <= size:
-        return op.gradient(xp, arrays, spread, read_labels=True)
-    gradients = tuple(empty(shape, a.dtype) for a in arrays[: op.predictions])
+        return op.gradient(xp, arrays, spread, kept if in_place else [xp.multiply(k, 1) for k in kept], read_labels=True)
+    gradients = tuple(kept) if kept and in_place else tuple(empty(shape, a.dtype) for a in arrays[: op.predictions])
+    if not in_place:
+        for whole, k in zip(gradients, kept, strict=False):
+            whole[...] = k
 
     def block(index: Index) -> None:
-        parts = op.gradient(xp, [cut(a, index) for a in arrays], [cut(g, index) for g in spread], read_labels=True)
-        for whole, part in zip(gradients, parts, strict=True):
-            whole[index] = part
+        inputs, derivatives, own = ([cut(a, index) for a in some] for some in (arrays, spread, gradients if kept else ()))
+        for whole, part in zip(gradients, op.gradient(xp, inputs, derivatives, own, read_labels=True), strict=True):
+            if not any(part is a for a in own):
+                whole[index] = part
 
     for _ in run(block, list(indices(shape, op.classes, size))):
         pass

@@ -160,25 +160,24 @@ class _Twice(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, op: Any, *arrays: Tensor) -> tuple[Tensor, ...]:
+        outputs, kept = _sweep(op, arrays, int(op.keeps))
         ctx.op = op
-        ctx.save_for_backward(*arrays)
+        ctx.save_for_backward(*arrays, *kept)
         ctx.set_materialize_grads(False)
-        outputs, ctx.kept = _sweep(op, arrays, int(op.keeps))
         return outputs
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> tuple[Any, ...]:
-        arrays, op = ctx.saved_tensors, ctx.op
+        op, count = ctx.op, len(ctx.needs_input_grad) - 1
         given = [c for c in cotangents if c is not None]
         if not given:
-            return (None, *(None for _ in arrays))
+            return (None,) * (count + 1)
+        arrays, kept = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
         if torch.is_grad_enabled() or any(map(_is_batched, given)):
             gradients = op.pull(xp, arrays, None, cotangents)
         else:
             last = not torch._C._autograd._get_current_graph_task_keep_graph()
-            gradients = _sweep_back(op, arrays, cotangents, ctx.kept, in_place=last)
-            if last:
-                ctx.kept = ()
+            gradients = _sweep_back(op, arrays, cotangents, kept, in_place=last)
         return (None, *gradients, *(None for _ in arrays[op.predictions :]))
 
 

@@ -31,20 +31,33 @@ def _finite(number: Tensor) -> bool:
     return abs(float(number)) < float("inf")
 
 
-def _others(p: Sequence[Tensor], q: Sequence[Tensor]) -> tuple[Tensor, Callable[..., Any]]:
-    """The sum of the columns p, and what fills each column of q with the sum of all other columns, given those beyond."""
-    if len(p) == 1:
-        return p[0], lambda *beyond: torch.add(*beyond, out=q[0]) if len(beyond) == 2 else q[0].copy_(*beyond)
-    half = len(p) // 2
-    left, fill_left = _others(p[:half], q[:half])
-    right, fill_right = _others(p[half:], q[half:])
+def _others(p: Tensor, axis: int) -> Tensor:
+    """For every class of a row the sum of the others."""
+    q = torch.empty_like(p)
+    columns, results = p.unbind(axis), q.unbind(axis)
+    half = len(columns) // 2
+    left, right = columns[:half], columns[half:]
+    _fill(results[:half], left, _sum(right))
+    _fill(results[half:], right, _sum(left))
+    return q
 
-    def fill(*beyond: Tensor) -> None:
-        outside = (torch.add(*beyond),) if len(beyond) == 2 else beyond
-        fill_left(right, *outside)
-        fill_right(left, *outside)
 
-    return left + right, fill
+def _sum(columns: Sequence[Tensor]) -> Tensor:
+    half = len(columns) // 2
+    return columns[0] if half == 0 else _sum(columns[:half]) + _sum(columns[half:])
+
+
+def _fill(results: Sequence[Tensor], columns: Sequence[Tensor], outside: Tensor) -> None:
+    """Each result is the sum of what is outside and of the other columns: log(C) additions deep."""
+    half = len(columns) // 2
+    if half == 0:
+        results[0].copy_(outside)
+    elif len(columns) == 2:
+        torch.add(outside, columns[1], out=results[0])
+        torch.add(outside, columns[0], out=results[1])
+    else:
+        _fill(results[:half], columns[:half], outside + _sum(columns[half:]))
+        _fill(results[half:], columns[half:], outside + _sum(columns[:half]))
 
 
 class Eager(special.Native):
@@ -154,24 +167,24 @@ class Eager(special.Native):
         return torch.eq(places, labels.to(like.dtype), out=torch.empty_like(like))
 
     @staticmethod
-    def softmax_parts(x: Tensor, axis: int) -> tuple[None, Tensor, Tensor]:
+    def softmax_parts(x: Tensor, axis: int, kept: Tensor | None = None) -> tuple[None, Tensor, Callable[[], Tensor]]:
         """q is the sum of the others' p, for all classes by halves. `softmax_back` finds the maximum when it needs it."""
         if 2 <= x.shape[axis] <= 32:
-            p = torch.softmax(x, axis)
-            q = torch.empty_like(p)
-            whole, fill = _others(p.unbind(axis), q.unbind(axis))
-            if _finite(whole.sum()):
-                fill()
-                return None, p, q
+            p = torch.softmax(x, axis) if kept is None else kept
+            if kept is not None or _finite(p.sum()):
+                return None, p, lambda: _others(p, axis)
         return _generic(special.softmax_parts)(_EAGER, x, axis)
 
     @staticmethod
     def softmax_back(top: Tensor | None, p: Tensor, u: Tensor, axis: int) -> Tensor:
+        """In place on p, if it is contiguous: the kernel reads a row before it writes it, but knows no strides of what it is to fill."""
         best = p.amax(axis, keepdim=True)
         top_only = torch.eq(p, best, out=torch.empty_like(p))
         if int(top_only.sum()) != best.numel():  # a row has two maxima, or a NaN
             return _generic(special.softmax_back)(_EAGER, p.argmax(axis, keepdim=True), p, u, axis)
-        from_top = torch.sub(u, top_only.mul_(u).sum(axis, keepdim=True), out=top_only)
+        from_top = torch.sub(u, _sum(top_only.mul_(u).split(1, axis)), out=top_only)
+        if p.is_contiguous() and from_top.is_contiguous():
+            return torch._softmax_backward_data(from_top, p, axis, p.dtype, grad_input=p)
         return torch._softmax_backward_data(from_top, p, axis, p.dtype)
 
     @staticmethod

@@ -5,7 +5,8 @@ The *terms* are elementwise in (p, q, t), and `Pooled` sums them: that is all an
 plain array code on a handful of numbers: it gives its own derivative where there is no autograd, and is differentiated by the
 array library where there is one.
 
-Nothing is saved for a backward pass but the inputs: the slope needs the totals, so that a second sweep is due in any case.
+A backward pass starts from the inputs, and from p where PyTorch keeps it in the place of the gradient: the slope needs the
+totals, so that a second sweep is due in any case.
 """
 
 from __future__ import annotations
@@ -22,25 +23,28 @@ from .reduction import total
 
 Array = Any
 Move = Callable[[Array], Array]
-Link = Callable[[Any, Array, Any], tuple[Array, Array, Move, Move]]
+Complement = Callable[[], Array]
+Linked = tuple[Array, Complement, Move, Move]
+Link = Callable[..., Linked]
 
-# -- links: p, q = 1 - p, the pullback (from derivatives for p to those for x) and its transpose --------------------------
+# -- links: p, q = 1 - p (where it is asked for), the pullback (from derivatives for p to those for x) and its transpose --
+# Links over which p is kept for the backward pass take it as their last argument.
 
 
-def identity(xp: Any, x: Array, axis: int | None) -> tuple[Array, Array, Move, Move]:
+def identity(xp: Any, x: Array, axis: int | None) -> Linked:
     """The predictions are probabilities."""
-    return x, 1 - x, lambda u: u, lambda dx: dx
+    return x, lambda: 1 - x, lambda u: u, lambda dx: dx
 
 
-def sigmoid(xp: Any, x: Array, axis: int | None) -> tuple[Array, Array, Move, Move]:
+def sigmoid(xp: Any, x: Array, axis: int | None) -> Linked:
     """One probability an entry."""
     p, q = special.sigmoid_pair(xp, x)
-    return p, q, lambda u: p * q * u, lambda dx: p * q * dx
+    return p, lambda: q, lambda u: p * q * u, lambda dx: p * q * dx
 
 
-def softmax(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Move, Move]:
+def softmax(xp: Any, x: Array, axis: int, kept: Array | None = None) -> Linked:
     """One distribution a row."""
-    top, p, q = special.softmax_parts(xp, x, axis)
+    top, p, q = special.softmax_parts(xp, x, axis, kept)
 
     def push(dx: Array) -> Array:
         dp = p * (dx - xp.sum(p * dx, axis=axis, keepdims=True))
@@ -50,12 +54,12 @@ def softmax(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Move, Move]:
     return p, q, lambda u: special.softmax_back(xp, top, p, u, axis), push
 
 
-def largest(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Move, Move]:
+def largest(xp: Any, x: Array, axis: int) -> Linked:
     """1 where a row has its maximum: a decision, which is flat."""
     top = xp.expand_dims(xp.argmax(x, axis=axis), axis=axis)
     unknown = xp.where(xp.isnan(x), x, xp.zeros_like(x))  # a row with a NaN has no largest
     p = special.with_label(xp, xp.zeros_like(x), top, 1.0, axis) + xp.sum(unknown, axis=axis, keepdims=True)
-    return p, 1 - p, xp.zeros_like, xp.zeros_like
+    return p, lambda: 1 - p, xp.zeros_like, xp.zeros_like
 
 
 # -- sums -----------------------------------------------------------------------------------------------------------------
@@ -71,11 +75,21 @@ class Pooled(Operation):
 
     saves_slope = False
 
+    @property
+    def keeps(self) -> bool:
+        """Whether p spares work in the backward pass; it takes the place of the gradient until then."""
+        return self.link is softmax and not self.half
+
+    def denominator(self, shape: Sequence[int]) -> float:
+        """What divides p."""
+        return 1
+
     def step(self, xp: Any, arrays: Sequence[Array], order: int = 0, *, read_labels: bool = False) -> tuple[Any, ...]:
-        """The sums, every axis kept."""
+        """The sums, every axis kept; for order 1 also what `gradient` can start from, if the operation `keeps` that."""
         (p, q, _, _), t, weighed = self._entries(xp, arrays, read_labels)
-        terms = self.kernel(xp, p, q, t, *self.arguments[2:])
-        return (tuple(self._total(xp, weighed(a), arrays[0]) for a in terms),)
+        terms = self.kernel(xp, p, q(), t, *self.arguments[2:])
+        sums = tuple(self._total(xp, weighed(a), arrays[0]) for a in terms)
+        return (sums, (p,)) if order else (sums,)
 
     def forward(self, xp: Any, arrays: Sequence[Array]) -> tuple[Array, ...]:
         """The sums."""
@@ -97,10 +111,12 @@ class Pooled(Operation):
         shape = tuple(1 if i in self._gone() else n for i, n in enumerate(x.shape))
         return tuple(xp.astype(xp.reshape(c, shape), dtype, copy=False) for c in wide)
 
-    def gradient(self, xp: Any, arrays: Sequence[Array], spread: Sequence[Array], *, read_labels: bool = False) -> tuple[Array, ...]:
-        """`pull` of one block, given what `spread_all` made."""
+    def gradient(
+        self, xp: Any, arrays: Sequence[Array], spread: Sequence[Array], kept: Sequence[Array] = (), *, read_labels: bool = False
+    ) -> tuple[Array, ...]:
+        """`pull` of one block, given what `spread_all` made and what a sweep kept."""
         assert self.slope is not None
-        (p, q, pull, _), t, weighed = self._entries(xp, arrays, read_labels)
+        (p, q, pull, _), t, weighed = self._entries(xp, arrays, read_labels, kept)
         u = weighed(self.slope(xp, p, q, t, *self.arguments[2:], *spread))
         return (xp.astype(pull(u), arrays[0].dtype, copy=False),)
 
@@ -122,7 +138,9 @@ class Pooled(Operation):
     def _gone(self) -> tuple[int | None, ...]:
         return self.reduce or ()
 
-    def _entries(self, xp: Any, arrays: Sequence[Array], read_labels: bool) -> tuple[tuple[Any, ...], Array, Move]:
+    def _entries(
+        self, xp: Any, arrays: Sequence[Array], read_labels: bool, kept: Sequence[Array] = ()
+    ) -> tuple[tuple[Any, ...], Array, Move]:
         """What the link gives, the targets (booleans for masks and labels), and what weighs and leaves out."""
         keep, valid, arrays = self._leave_out(xp, arrays, read_labels)
         x, t = (self._get(a, arrays) for a in self.arguments[:2])
@@ -138,7 +156,7 @@ class Pooled(Operation):
                 a = xp.where(valid, a, float("nan"))
             return a if keep is None else xp.where(keep, a, 0.0)
 
-        return self.link(xp, x, self.axis), t, weighed
+        return self.link(xp, x, self.axis, *kept), t, weighed
 
     def _total(self, xp: Any, a: Array, x: Array) -> Array:
         assert self.reduce is not None

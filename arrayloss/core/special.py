@@ -218,18 +218,22 @@ def softmax_pair(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Array, Arr
 
 
 @native_first
-def softmax_parts(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Array]:
-    """Where a row has its maximum (for `softmax_back`), p = softmax(x), and q = 1 - p without cancellation."""
+def softmax_parts(xp: Any, x: Array, axis: int, kept: Array | None = None) -> tuple[Array, Array, Callable[[], Array]]:
+    """Where a row has its maximum (for `softmax_back`), p = softmax(x), and q = 1 - p without cancellation, when it is called.
+
+    `kept`: the p of an earlier call, for forms that it spares work.
+    """
     top, _, e, s = softmax_rows(xp, x, axis)
     p = e / (1 + s)
-    return top, p, with_label(xp, 1 - p, top, s / (1 + s), axis)
+    return top, p, lambda: with_label(xp, 1 - p, top, s / (1 + s), axis)
 
 
 @native_first
 def softmax_back(xp: Any, top: Array, p: Array, u: Array, axis: int) -> Array:
     """p * (u - sum(p * u)), the derivatives for logits from those for p.
 
-    u counts from its entry at the maximum: for confident rows, as it stands, that difference has lost everything.
+    u counts from its entry at the maximum: for confident rows, as it stands, that difference has lost everything. p may be
+    overwritten.
     """
     v = u - at_label(xp, u, top, axis)
     return p * (v - xp.sum(p * v, axis=axis, keepdims=True))

@@ -45,7 +45,7 @@ from typing import Any
 from arrayloss.core import special
 from arrayloss.core.inputs import Inputs, choice
 from arrayloss.core.loss import loss
-from arrayloss.core.pooled import PooledCall
+from arrayloss.core.pooled import Complement, PooledCall
 
 Array = Any
 Axes = int | tuple[int, ...] | None
@@ -56,12 +56,14 @@ def _inside(xp: Any, a: Array, t: Array) -> Array:
     return xp.where(t, a, 0.0) if special.is_hard(t) else t * a
 
 
-def _overlap(xp: Any, p: Array, q: Array, t: Array) -> tuple[Array, ...]:
+def _overlap(xp: Any, p: Array, q: Array, t: Array) -> Iterator[Array]:
     t = special.as_float(xp, t, p)  # products are exact for masks, and cheaper than choices
-    return t * p, (1 - t) * p, t * q
+    yield t * p
+    yield (1 - t) * p
+    yield t * q
 
 
-def _overlap_slope(xp: Any, p: Array, q: Array, t: Array, tp: Array, fp: Array, fn: Array) -> Array:
+def _overlap_slope(xp: Any, p: Array, q: Complement, t: Array, tp: Array, fp: Array, fn: Array) -> Array:
     return special.mix(xp, tp - fn, fp, special.as_float(xp, t, p))  # q falls as p rises
 
 
@@ -72,8 +74,8 @@ def _overlap_of_squares(xp: Any, p: Array, q: Array, t: Array) -> tuple[Array, .
     return _inside(xp, p, t), xp.where(above, square, 0.0), xp.where(above, 0.0, square)
 
 
-def _overlap_of_squares_slope(xp: Any, p: Array, q: Array, t: Array, tp: Array, fp: Array, fn: Array) -> Array:
-    miss = special.mix(xp, -q, p, t)
+def _overlap_of_squares_slope(xp: Any, p: Array, q: Complement, t: Array, tp: Array, fp: Array, fn: Array) -> Array:
+    miss = special.mix(xp, -q(), p, t)
     return 2 * miss * xp.where(miss > 0, fp, fn) + _inside(xp, tp, t)
 
 
@@ -433,11 +435,12 @@ def focal_tversky_loss(
     )
 
 
-def _overlap_and_volume(xp: Any, p: Array, q: Array, t: Array) -> tuple[Array, ...]:
-    return *_overlap(xp, p, q, t), special.as_float(xp, t, p)
+def _overlap_and_volume(xp: Any, p: Array, q: Array, t: Array) -> Iterator[Array]:
+    yield from _overlap(xp, p, q, t)
+    yield special.as_float(xp, t, p)
 
 
-def _overlap_and_volume_slope(xp: Any, p: Array, q: Array, t: Array, tp: Array, fp: Array, fn: Array, volume: Array) -> Array:
+def _overlap_and_volume_slope(xp: Any, p: Array, q: Complement, t: Array, tp: Array, fp: Array, fn: Array, volume: Array) -> Array:
     return _overlap_slope(xp, p, q, t, tp, fp, fn)
 
 
