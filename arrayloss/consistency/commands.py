@@ -138,7 +138,8 @@ def check(
     With the name of one of our losses: that loss, on points that reach every corner of its domain.
 
     With functions of your own, MODULE:FUNCTION for any library or BACKEND=MODULE:FUNCTION for one: those, against --reference or
-    --against, or else against the first of several, in float64. The order of their arguments, and what they return, is declared and never guessed:
+    --against, or else against the first of several, in float64. The order of their arguments, and what they return, is declared
+    and never guessed:
 
     \b
         arrayloss check torch=mine.losses:focal jax=mine.port:focal --reference sigmoid_focal_loss
