@@ -36,7 +36,8 @@ from __future__ import annotations
 from typing import Any
 
 from .core import dtypes, special
-from .core.inputs import Inputs, choice, number
+from .core.check import choice, number
+from .core.inputs import Inputs
 from .core.namespace import backend_of
 from .core.parts import Parts
 

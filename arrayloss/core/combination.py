@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .inputs import is_number
+from .check import is_number
 from .parts import Parts
 
 Array = Any

@@ -10,8 +10,8 @@ from typing import Any, Generic, ParamSpec
 
 from . import reduction
 from .call import Call
+from .check import is_number, number
 from .combination import Algebra
-from .inputs import is_number, number
 from .namespace import backend_of
 from .parts import Parts
 from .pooled import PooledCall

@@ -7,7 +7,8 @@ from typing import Any
 
 from arrayloss.core import special
 from arrayloss.core.call import Call
-from arrayloss.core.inputs import Inputs, choice, number
+from arrayloss.core.check import choice, number
+from arrayloss.core.inputs import Inputs
 from arrayloss.core.loss import loss
 
 Array = Any

@@ -7,7 +7,8 @@ from typing import Any
 
 from arrayloss.core import dtypes, special
 from arrayloss.core.call import Call
-from arrayloss.core.inputs import Inputs, choice, is_boolean, normal_axis, number
+from arrayloss.core.check import choice, is_boolean, normal_axis, number
+from arrayloss.core.inputs import Inputs
 from arrayloss.core.loss import loss
 from arrayloss.core.namespace import backend_of
 from arrayloss.core.operation import Kernel, Labels, Slot

@@ -8,7 +8,8 @@ from typing import Any
 
 from arrayloss.core import special
 from arrayloss.core.call import Call
-from arrayloss.core.inputs import Inputs, choice
+from arrayloss.core.check import choice
+from arrayloss.core.inputs import Inputs
 from arrayloss.core.loss import loss
 
 Array = Any

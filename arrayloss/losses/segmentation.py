@@ -43,7 +43,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from arrayloss.core import special
-from arrayloss.core.inputs import Inputs, choice
+from arrayloss.core.check import choice
+from arrayloss.core.inputs import Inputs
 from arrayloss.core.loss import loss
 from arrayloss.core.pooled import Complement, PooledCall
 
