@@ -10,6 +10,8 @@ import pytest
 from conftest import missing
 from overlap_cases import CASES, Case
 
+from arrayloss import dice_loss
+
 jax = pytest.importorskip("jax") if missing("jax") is None else pytest.skip(str(missing("jax")), allow_module_level=True)
 torch = pytest.importorskip("torch")
 import jax.numpy as jnp  # noqa: E402
@@ -129,6 +131,35 @@ def test_blocks_change_nothing(case: Case, library: str, keep_graph: bool, monke
         value, gradient = result.detach().numpy(), gradient.numpy()
     np.testing.assert_allclose(value, expected[0], rtol=1e-15)
     np.testing.assert_allclose(gradient, expected[1], rtol=1e-14, atol=1e-17)
+
+
+@pytest.mark.parametrize("block", [3, 10**6])
+def test_what_is_kept_in_the_place_of_the_gradient_outlives_a_retained_graph(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("arrayloss.adapters.torch.BLOCK", block)
+    case = next(c for c in CASES if c.options["activation"] == "softmax")
+    x, t = case.draw()
+    leaf = torch.tensor(x, requires_grad=True)
+    result = case.loss(leaf, torch.tensor(t), **case.options)
+    (first,) = torch.autograd.grad(result, leaf, retain_graph=True)
+    before = first.clone()
+    (second,) = torch.autograd.grad(result, leaf)
+    assert torch.equal(first, before)
+    assert torch.equal(second, before)
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+@pytest.mark.parametrize("tied", [0.0, 2.0**-19])
+def test_two_wrong_classes_that_share_the_maximum_keep_the_digits_of_a_gradient(library: str, tied: float) -> None:
+    """Both are above the target by 17, so that their derivatives for p are equal and what is left of the difference is tiny."""
+    x = np.array([[[17.0], [17.0 + tied], [0.0], [1.0]]])
+    options: dict[str, Any] = {"activation": "softmax", "axis": 1, "pool_axes": (0, 1, 2)}
+    leaf = torch.tensor(x.astype("float32"), dtype=torch.float64, requires_grad=True)
+    probs = torch.softmax(leaf, 1)
+    (1 - (2 * probs[0, 2, 0] + 1) / (probs.sum() + 2)).backward()  # in float64 half of the digits are left, more than enough
+    args = (x.astype("float32"), np.array([[2]]))
+    args = args if library == "numpy" else tuple(map(torch.tensor, args))
+    _, gradient = dice_loss.value_and_grad(*args, **options)
+    np.testing.assert_allclose(np.asarray(gradient), leaf.grad.numpy(), rtol=(16 + 17) * 2**-24)
 
 
 def test_create_graph_after_the_blocked_forward() -> None:

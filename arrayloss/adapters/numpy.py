@@ -54,7 +54,8 @@ class NumPy(Adapter):
 
     def linearize(self, op: Any, arrays: Sequence[Array]) -> tuple[tuple[Array, ...], Pull]:
         if not op.saves_slope:
-            return self._sweep(op, arrays, 0)[0], lambda cotangents: self._sweep_back(op, arrays, cotangents)
+            outputs, kept = self._sweep(op, arrays, int(op.keeps))
+            return outputs, lambda cotangents: self._sweep_back(op, arrays, cotangents, kept)
         outputs, slopes = self._sweep(op, arrays, 1)
         slopes = tuple(map(np.asarray, slopes))  # of a 0-d prediction the slope is a scalar
 
@@ -77,9 +78,9 @@ class NumPy(Adapter):
         with np.errstate(all="ignore"):
             return sweep(op, NAMESPACE, arrays, order=order, size=BLOCK, empty=np.empty, run=_run)
 
-    def _sweep_back(self, op: Any, arrays: Sequence[Array], cotangents: Sequence[Any]) -> tuple[Array, ...]:
+    def _sweep_back(self, op: Any, arrays: Sequence[Array], cotangents: Sequence[Any], kept: Sequence[Array]) -> tuple[Array, ...]:
         with np.errstate(all="ignore"):
-            return sweep_back(op, NAMESPACE, arrays, cotangents, size=BLOCK, empty=np.empty, run=_run)
+            return sweep_back(op, NAMESPACE, arrays, cotangents, kept, size=BLOCK, empty=np.empty, run=_run, in_place=True)
 
 
 def _run(block: Callable[[Any], Any], blocks: Iterable[Any]) -> Iterable[Any]:

@@ -14,6 +14,8 @@ import numpy as np
 
 from arrayloss.core import special
 
+from .rows import others, together
+
 Array = Any
 _BITS = {np.dtype(np.float32): np.dtype(np.int32), np.dtype(np.float64): np.dtype(np.int64)}
 
@@ -139,6 +141,39 @@ class Namespace(special.Native):
         made = np.array(a, order="C")
         made.reshape(-1)[_flat(labels, a.shape, axis)] = entries.reshape(-1) if isinstance(entries, np.ndarray) else entries
         return made
+
+    @staticmethod
+    def softmax_parts(x: Array, axis: int, kept: Array | None = None) -> tuple[None, Array, Callable[[], Array]]:
+        """q is the sum of the others' p, for all classes by halves. `softmax_back` finds the maximum when it needs it."""
+        if not 2 <= x.shape[axis] <= 32 or not x.size:
+            return _generic(special.softmax_parts)(NAMESPACE, x, axis)
+        p = kept
+        if p is None:
+            p = np.subtract(x, x.max(axis=axis, keepdims=True))
+            p = np.exp(p, out=p)
+            s = np.add.reduce(p, axis=axis, keepdims=True)
+            if not float(np.add.reduce(s, axis=None)) < float("inf"):
+                return _generic(special.softmax_parts)(NAMESPACE, x, axis)
+            p = np.divide(p, s, out=p)
+
+        def complement() -> Array:
+            q = np.empty_like(p)
+            others(np.add, np.moveaxis(p, axis, 0), np.moveaxis(q, axis, 0))
+            return q
+
+        return None, p, complement
+
+    @staticmethod
+    def softmax_back(top: Array | None, p: Array, u: Array, axis: int) -> Array:
+        """In place on p."""
+        best = p.max(axis=axis, keepdims=True)
+        top_only = p == best
+        if np.count_nonzero(top_only) != best.size:  # a row has two maxima, or a NaN
+            return _generic(special.softmax_back)(NAMESPACE, np.expand_dims(p.argmax(axis=axis), axis), p, u, axis)
+        v = np.multiply(top_only.view(np.uint8), u, dtype=u.dtype)
+        v = np.subtract(u, together(np.add, np.split(v, v.shape[axis], axis)), out=v)
+        v -= together(np.add, np.split(p * v, v.shape[axis], axis))
+        return np.multiply(p, v, out=p)
 
     @staticmethod
     def softmax_at_label(x: Array, labels: Array, axis: int) -> tuple[Array, Array, Array]:

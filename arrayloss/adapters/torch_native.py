@@ -17,6 +17,8 @@ from torch import Tensor
 
 from arrayloss.core import reduction, special
 
+from .rows import others, together
+
 _NORMAL = {torch.float32: torch.finfo(torch.float32).tiny, torch.float64: torch.finfo(torch.float64).tiny}
 LARGE = 2**12  # entries from which fewer passes count for more than fewer calls
 _BITS = {torch.float32: torch.int32, torch.float64: torch.int64}
@@ -34,30 +36,8 @@ def _finite(number: Tensor) -> bool:
 def _others(p: Tensor, axis: int) -> Tensor:
     """For every class of a row the sum of the others."""
     q = torch.empty_like(p)
-    columns, results = p.unbind(axis), q.unbind(axis)
-    half = len(columns) // 2
-    left, right = columns[:half], columns[half:]
-    _fill(results[:half], left, _sum(right))
-    _fill(results[half:], right, _sum(left))
+    others(torch.add, p.unbind(axis), q.unbind(axis))
     return q
-
-
-def _sum(columns: Sequence[Tensor]) -> Tensor:
-    half = len(columns) // 2
-    return columns[0] if half == 0 else _sum(columns[:half]) + _sum(columns[half:])
-
-
-def _fill(results: Sequence[Tensor], columns: Sequence[Tensor], outside: Tensor) -> None:
-    """Each result is the sum of what is outside and of the other columns: log(C) additions deep."""
-    half = len(columns) // 2
-    if half == 0:
-        results[0].copy_(outside)
-    elif len(columns) == 2:
-        torch.add(outside, columns[1], out=results[0])
-        torch.add(outside, columns[0], out=results[1])
-    else:
-        _fill(results[:half], columns[:half], outside + _sum(columns[half:]))
-        _fill(results[half:], columns[half:], outside + _sum(columns[:half]))
 
 
 class Eager(special.Native):
@@ -182,7 +162,7 @@ class Eager(special.Native):
         top_only = torch.eq(p, best, out=torch.empty_like(p))
         if int(top_only.sum()) != best.numel():  # a row has two maxima, or a NaN
             return _generic(special.softmax_back)(_EAGER, p.argmax(axis, keepdim=True), p, u, axis)
-        from_top = torch.sub(u, _sum(top_only.mul_(u).split(1, axis)), out=top_only)
+        from_top = torch.sub(u, together(torch.add, top_only.mul_(u).split(1, axis)), out=top_only)
         if p.is_contiguous() and from_top.is_contiguous():
             return torch._softmax_backward_data(from_top, p, axis, p.dtype, grad_input=p)
         return torch._softmax_backward_data(from_top, p, axis, p.dtype)
