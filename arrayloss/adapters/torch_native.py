@@ -91,7 +91,7 @@ class Eager(special.Native):
         if special.is_hard(t):
             return Eager.where(t, a, b)
         if isinstance(a, Tensor) and isinstance(b, Tensor) and a.dtype == b.dtype == t.dtype:
-            if t.shape[-1] > 1 == a.shape[-1] == b.shape[-1]:  # repeated within a line, numbers are read one by one
+            if a.shape[-1:] == b.shape[-1:] == (1,) != t.shape[-1:]:  # repeated within a line, numbers are read one by one
                 a, b = (c.expand(*c.shape[:-1], t.shape[-1]).contiguous() for c in (a, b))
             return torch.lerp(b, a, t)  # exact at t = 0 and t = 1, and no term cancels the other between
         return t * a + (1 - t) * b
