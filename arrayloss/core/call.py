@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -16,26 +16,52 @@ Array = Any
 
 
 @dataclass
-class Call:
+class AnyCall:
     """What a public loss returns; `@loss` asks it for the number, the gradient or the parts."""
 
     backend: Any
-    op: Separable
+    op: Any
     arrays: tuple[Array, ...]
-    reduction: str
-    normalizer: Any
 
     def value(self) -> Array:
-        op = self._with_denominator()
-        return next(self._finish(self.backend.forward(op, self.arrays)))
+        return next(self.answer(self.backend.forward(self.asked(), self.arrays)))
 
     def value_and_grad(self) -> tuple[Array, Any]:
-        op = self._with_denominator()
+        op = self.asked()
         outputs, pull = self.backend.linearize(op, self.arrays)
-        finish = self._finish(outputs)
-        value = next(finish)
-        gradients = pull((next(finish), *(None for _ in outputs[1:])))
+        stages = self.answer(outputs)
+        value = next(stages)
+        gradients = pull(next(stages))
         return value, gradients if op.predictions > 1 else gradients[0]
+
+    def parts(self) -> Parts:
+        return self.parts_of(self.backend.forward(self.asked_for_parts(), self.arrays))
+
+    def asked(self) -> Any:
+        """The operation whose outputs `answer` takes."""
+        return self.op
+
+    def answer(self, outputs: Sequence[Array]) -> Iterator[Any]:
+        """The number in the dtype that a caller sees, then its derivatives for the outputs (None: it does not depend on one, or the
+        output does not depend on predictions).
+        """
+        raise NotImplementedError
+
+    def asked_for_parts(self) -> Any:
+        """The operation whose outputs `parts_of` takes."""
+        return self.op
+
+    def parts_of(self, outputs: Sequence[Array]) -> Parts:
+        """The parts that are made of them."""
+        raise NotImplementedError
+
+
+@dataclass
+class Call(AnyCall):
+    """A call of a separable loss."""
+
+    reduction: str
+    normalizer: Any
 
     def grad_and_hess(self) -> tuple[Any, Any]:
         slopes, curvatures = self.backend.derivatives(self.op, self.arrays)
@@ -44,7 +70,7 @@ class Call:
         g, h = (tuple(xp.astype(d, dtype, copy=False) for d in many) for many in (slopes, curvatures))
         return (g, h) if self.op.predictions > 1 else (g[0], h[0])
 
-    def parts(self) -> Parts:
+    def asked_for_parts(self) -> Separable:
         if self.reduction == "none":
             raise ValueError("reduction must be 'mean' or 'sum' for parts; got 'none'")
         if not isinstance(self.normalizer, str) or self.normalizer != "weights":
@@ -58,14 +84,17 @@ class Call:
             names.append("weight")
         if self._masked():
             names.append("count")
-        outputs = dict(zip(names, self.backend.forward(replace(self.op, outputs=tuple(names), mean=False), self.arrays), strict=True))
+        return replace(self.op, outputs=tuple(names), mean=False)
+
+    def parts_of(self, outputs: Sequence[Array]) -> Parts:
         xp = self.backend.xp
-        if "count" not in outputs:
+        sums = dict(zip(self.asked_for_parts().outputs, outputs, strict=True))
+        if "count" not in sums:
             full = self.backend.constant(self._elements(), outputs_integer(xp), self.arrays[0])
-            outputs["count"] = xp.broadcast_to(full, outputs["total"].shape)
-        if "weight" not in outputs:
-            outputs["weight"] = xp.astype(outputs["count"], outputs["total"].dtype) * self._constant_weight()
-        return Parts(("total", "weight", "count"), (outputs["total"], outputs["weight"], outputs["count"]))
+            sums["count"] = xp.broadcast_to(full, sums["total"].shape)
+        if "weight" not in sums:
+            sums["weight"] = xp.astype(sums["count"], sums["total"].dtype) * self._constant_weight()
+        return Parts(("total", "weight", "count"), (sums["total"], sums["weight"], sums["count"]))
 
     # -- the denominator --------------------------------------------------------------------------------------------
 
@@ -84,8 +113,7 @@ class Call:
     def _constant_weight(self) -> float:
         return prod([w for w in self.op.weights if not isinstance(w, Slot)])
 
-    def _with_denominator(self) -> Separable:
-        """The operation, with the denominator of a mean among its outputs if that is no plain number."""
+    def asked(self) -> Separable:
         if self.reduction == "mean" and isinstance(self.normalizer, str) and not self.op.mean:
             if self.normalizer == "weights" and self._weighted():
                 return replace(self.op, outputs=("total", "weight"))
@@ -93,25 +121,24 @@ class Call:
                 return replace(self.op, outputs=("total", "count"))
         return self.op
 
-    def _finish(self, outputs: tuple[Array, ...]) -> Iterator[Any]:
-        """The number in the dtype that a caller sees, then its derivative for the total."""
-        xp = self.backend.xp
-        total = outputs[0]
-        if self.op.mean:
-            yield total
-            yield 1.0
-            return
-        if self.reduction != "mean":
-            yield xp.astype(total, self._dtype(), copy=False) if self.reduction == "sum" else total
-            yield 1.0
-            return
+    def answer(self, outputs: Sequence[Array]) -> Iterator[Any]:
+        total, *others = outputs
+        if self.reduction == "mean" and not self.op.mean:
+            stages = self._mean(total, *others)
+            yield next(stages)
+            slope = next(stages)
+        else:
+            yield self.backend.xp.astype(total, self._dtype(), copy=False) if self.reduction == "sum" else total
+            slope = 1.0
+        yield (slope, *(None for _ in others))
+
+    def _mean(self, total: Array, denominator: Any = None) -> Iterator[Any]:
+        """The mean, then its derivative for the total; the operation has no denominator if that is a number or known."""
+        scale = 1.0
         if not isinstance(self.normalizer, str):
             denominator = self.normalizer
-        elif len(outputs) > 1:
-            denominator = outputs[1]
-        else:
+        elif denominator is None:
             denominator = self._elements()
-        scale = 1.0
         if isinstance(self.normalizer, str) and self.normalizer == "weights" and not self._weighted():
             scale = self._constant_weight()
         yield from self.backend.stages(reduction.mean, total, denominator, scale, self._dtype())

@@ -17,6 +17,7 @@ from math import prod
 from typing import Any, NoReturn
 
 from . import dtypes, reduction, special
+from .call import AnyCall
 from .operation import Operation
 from .parts import Parts
 from .reduction import total
@@ -271,23 +272,15 @@ def _scarcity(xp: Any, volumes: Array, axis: int | None, exponent: int) -> Array
 
 
 @dataclass
-class PooledCall:
+class PooledCall(AnyCall):
     """One pooled loss with its arguments, not yet computed."""
 
-    backend: Any
-    op: Pooled
-    arrays: tuple[Array, ...]
     finish: Finish
 
-    def value(self) -> Array:
-        return self._rounded(next(self.finish(self.backend, self.backend.forward(self.op, self.arrays))))
-
-    def value_and_grad(self) -> tuple[Array, Array]:
-        sums, pull = self.backend.linearize(self.op, self.arrays)
-        stages = self.finish(self.backend, sums)
-        value = self._rounded(next(stages))
-        (gradient,) = pull(next(stages))
-        return value, gradient
+    def answer(self, outputs: Sequence[Array]) -> Iterator[Any]:
+        stages = self.finish(self.backend, outputs)
+        yield self._rounded(next(stages))
+        yield next(stages)
 
     def grad_and_hess(self) -> NoReturn:
         raise NotImplementedError("no curvature is defined for a loss of overlaps: its elements are coupled")
@@ -300,14 +293,16 @@ class PooledCall:
             chosen = [xp.sum(s, axis=self.finish.axis) for s in chosen]
         return Parts(self.op.outputs, tuple(chosen))
 
-    def parts(self) -> Parts:
+    def asked_for_parts(self) -> Pooled:
         if self.finish.reduction == "none":
             raise ValueError("reduction must be 'mean' or 'sum' for parts; got 'none'")
-        sums = self.backend.forward(self.op, self.arrays)
+        return self.op
+
+    def parts_of(self, outputs: Sequence[Array]) -> Parts:
         if not self.arrays[0].ndim or 0 in (*(self.op.reduce or ()), self.op.axis):
-            return Parts(self.op.outputs, sums, self.finish.lasting())
+            return Parts(self.op.outputs, tuple(outputs), self.finish.lasting())
         xp = self.backend.xp
-        losses, weights, _ = self.finish.losses(self.backend, sums)
+        losses, weights, _ = self.finish.losses(self.backend, outputs)
         if weights is None:
             weights = xp.ones_like(losses)
         counted = xp.sum(special.as_index(xp, weights != 0))
