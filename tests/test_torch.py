@@ -118,6 +118,29 @@ def test_predictions_keep_the_analytic_slope_beside_a_target_that_learns() -> No
         assert alone[0][0] < 0 or gamma == 2.0
 
 
+LOGITS = torch.tensor([[3.0, -2.0, 0.5], [0.0, 2.0, -1.0]], dtype=torch.float64)
+PROBS = torch.softmax(LOGITS, -1)
+
+
+@pytest.mark.parametrize(
+    ("loss", "x"),
+    [
+        (arrayloss.sigmoid_cross_entropy, LOGITS),
+        (arrayloss.sigmoid_focal_loss, LOGITS),
+        (arrayloss.softmax_cross_entropy, LOGITS),
+        (arrayloss.binary_cross_entropy, PROBS),
+        (arrayloss.nll_loss.bind(given="probs"), PROBS),
+        (arrayloss.sigmoid_focal_loss.bind(given="probs"), PROBS),
+    ],
+    ids=str,
+)
+def test_a_target_of_0_or_1_has_the_gradient_of_its_neighbours(loss: Any, x: torch.Tensor) -> None:
+    """A guard against 0 * inf made it 0: a loss that vanishes at its target still grows when the target moves."""
+    t = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
+    at, beside = (torch.autograd.grad(loss(x, leaf, reduction="sum"), leaf)[0] for leaf in leaves((t, t + 1e-9 * (1 - 2 * t))))
+    torch.testing.assert_close(at, beside, rtol=1e-6, atol=1e-7)
+
+
 @each_first
 def test_a_graph_that_is_kept_gives_the_same_gradient_again(case: Case) -> None:
     for reduction in ("mean", "sum", "none"):

@@ -46,6 +46,7 @@ class Namespace(special.Native):
     library = xp
 
     multiply = staticmethod(np.multiply)
+    magnitude = staticmethod(lambda off, h: np.abs(off))
     exp = staticmethod(np.exp)
     log = staticmethod(np.log)
     log1p = staticmethod(np.log1p)
@@ -102,23 +103,26 @@ class Namespace(special.Native):
         return p, q
 
     @staticmethod
-    def logistic_loss(x: Array, t: Array, pos_weight: Any) -> Array:
-        """log1p(exp(-|x|)) + t*max(-x, 0) + (1-t)*max(x, 0)."""
-        if pos_weight is not None or t.dtype != x.dtype or not isinstance(x, np.ndarray) or not x.ndim:
-            return _generic(special.logistic_loss)(NAMESPACE, x, t, pos_weight)
-        size = np.abs(x)
-        if not float(size.max(initial=0)) < 1e38:  # 0 * inf is 0 there, and NaN stays NaN; twice the size is finite here
-            return _generic(special.logistic_loss)(NAMESPACE, x, t, pos_weight)
-        above = x + size  # twice max(x, 0), without rounding
-        below = size - x
-        loss = np.exp(np.negative(size, out=size), out=size)
-        loss = np.log1p(loss, out=loss)
-        below *= t
-        above *= np.subtract(1, t)
-        above += below
-        above *= 0.5
-        loss += above
-        return loss
+    def logistic(x: Array) -> tuple[Array, Array, Array]:
+        u = np.abs(x)
+        u = np.exp(np.negative(u, out=u), out=u)
+        near = np.log1p(u)
+        return (x >= 0).astype(x.dtype), np.divide(u, 1 + u, out=u), near
+
+    @staticmethod
+    def beside(a: Array, q: Array, h: Array) -> Array:
+        twice = h * q
+        twice *= 2
+        result = a + q
+        result -= twice
+        return result
+
+    @staticmethod
+    def plus_product(c: Array, a: Array, b: Array) -> Array:
+        if b.size and float(b.max()) < float("inf") and float(b.min()) > -float("inf"):  # neither with a NaN
+            c += a * b
+            return c
+        return _generic(special.plus_product)(NAMESPACE, c, a, b)
 
     @staticmethod
     def ratio(a: Any, b: Array, zero_over_zero: Any) -> Array:

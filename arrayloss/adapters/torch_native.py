@@ -46,6 +46,7 @@ class Eager(special.Native):
     library = xp
 
     multiply = staticmethod(torch.mul)
+    magnitude = staticmethod(lambda off, h: torch.abs(off))
     minimum = staticmethod(torch.minimum)
     maximum = staticmethod(torch.maximum)
     reshape = staticmethod(torch.reshape)
@@ -94,6 +95,8 @@ class Eager(special.Native):
             if a.shape[-1:] == b.shape[-1:] == (1,) != t.shape[-1:]:  # repeated within a line, numbers are read one by one
                 a, b = (c.expand(*c.shape[:-1], t.shape[-1]).contiguous() for c in (a, b))
             return torch.lerp(b, a, t)  # exact at t = 0 and t = 1, and no term cancels the other between
+        if isinstance(a, float) and isinstance(b, float) and t.numel() >= LARGE:
+            return torch.lerp(torch.full_like(t, b), torch.full_like(t, a), t)
         return t * a + (1 - t) * b
 
     @staticmethod
@@ -101,21 +104,21 @@ class Eager(special.Native):
         return torch.sigmoid(x), torch.neg(x).sigmoid_()
 
     @staticmethod
-    def logistic_loss(x: Tensor, t: Tensor, pos_weight: Any) -> Tensor:
-        """softplus(-|x|) + t*max(-x, 0) + (1-t)*max(x, 0), where softplus(-|x|) = -log(1 - sigmoid(-|x|))."""
-        if pos_weight is not None or t.dtype != x.dtype:
-            return _generic(special.logistic_loss)(_EAGER, x, t, pos_weight)
-        above = torch.clamp_min(x, 0)
-        below = above - x
-        near = above + below
-        if not _finite(near.sum()):
-            return _generic(special.logistic_loss)(_EAGER, x, t, pos_weight)
-        near = near.neg_().sigmoid_().neg_().log1p_()
-        return torch.lerp(above, below, t, out=above).sub_(near)
+    def logistic(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q = torch.abs(x).neg_().sigmoid_()
+        return torch.ge(x, 0, out=torch.empty_like(x)), q, torch.neg(q).log1p_().neg_()
+
+    @staticmethod
+    def beside(a: Tensor, q: Tensor, h: Tensor) -> Tensor:
+        return torch.add(a, q).addcmul_(h, q, value=-2)
+
+    @staticmethod
+    def plus_product(c: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        return c.addcmul_(a, b) if _finite(b.sum()) else _generic(special.plus_product)(_EAGER, c, a, b)
 
     @staticmethod
     def ratio(a: Any, b: Tensor, zero_over_zero: Any) -> Tensor:
-        if b.numel() and float(b.min()) > 0:
+        if b.numel() and float(b.amin()) > 0:
             return a / b
         return _generic(special.ratio)(_EAGER, a, b, zero_over_zero)
 

@@ -89,54 +89,65 @@ def sigmoid_pair(xp: Any, x: Array) -> tuple[Array, Array]:
 
 
 @native_first
-def logistic_loss(xp: Any, x: Array, t: Array, pos_weight: Any) -> Array:
-    """pos_weight*t*softplus(-x) + (1-t)*softplus(x): a sum of terms that are never negative, so that none cancel.
+def logistic(xp: Any, x: Array) -> tuple[Array, Array, Array]:
+    """h, q and -log(1 - q): the likelier answer, 1 where x >= 0 and else 0; the probability of the other one; the loss of h itself.
 
-    softplus(x) = max(x, 0) + log1p(exp(-|x|)); the second summand is the same for x and -x.
+    sigmoid(x) is `beside(h, q, h)`: a difference from it is taken from h first, of which nothing is lost.
     """
     positive, size = fold(xp, x)
-    near = xp.log1p(xp.exp(-size))
-    if is_hard(t):
-        loss = near + xp.where(positive != t, size, xp.zeros_like(size))
-        return loss if pos_weight is None else mix(xp, pos_weight * loss, loss, t)
-    wanted = t if pos_weight is None else pos_weight * t
-    far = xp.where(positive, 1 - t, wanted)
-    certain = far == 0  # 0 * inf is 0 here: the limit of an infinite logit on the right side
-    far_loss = xp.where(certain, xp.zeros_like(size), far * xp.where(certain, xp.zeros_like(size), size))
-    return (near if pos_weight is None else near * (wanted + (1 - t))) + far_loss
+    u = xp.exp(-size)
+    return xp.astype(positive, x.dtype), u / (1 + u), xp.log1p(u)
+
+
+@native_first
+def beside(xp: Any, a: Array, q: Array, h: Array) -> Array:
+    """a - q where h is 1, and a + q where it is 0."""
+    return a - (2 * h - 1) * q
+
+
+@native_first
+def magnitude(xp: Any, off: Array, h: Array) -> Array:
+    """|off|, for off >= 0 where h is 1 and off <= 0 where it is 0: then it has a derivative at 0 too."""
+    return (2 * h - 1) * off
+
+
+@native_first
+def plus_product(xp: Any, c: Array, a: Array, b: Array) -> Array:
+    """c + a * b, where 0 times infinity is 0. c may be overwritten."""
+    return c + product(xp, a, b)
 
 
 @native_first
 def xlogy(xp: Any, x: Array, y: Array) -> Array:
-    """x * log(y), and 0 where x is 0 whatever y is."""
-    zero = x == 0
-    return xp.where(zero, xp.zeros_like(y), x * xp.log(xp.where(zero, xp.ones_like(y), y)))
+    """x * log(y), and 0 where both are 0."""
+    both = (x == 0) & (y == 0)
+    return xp.where(both, xp.zeros_like(y), x * xp.log(xp.where(both, xp.ones_like(y), y)))
 
 
 @native_first
 def xlog1py(xp: Any, x: Array, y: Array) -> Array:
-    """x * log(1 + y), and 0 where x is 0 whatever y is."""
-    zero = x == 0
-    return xp.where(zero, xp.zeros_like(y), x * xp.log1p(xp.where(zero, xp.zeros_like(y), y)))
+    """x * log(1 + y), and 0 where x and 1 + y are both 0."""
+    both = (x == 0) & (y == -1)
+    return xp.where(both, xp.zeros_like(y), x * xp.log1p(xp.where(both, xp.zeros_like(y), y)))
 
 
 @native_first
 def ratio(xp: Any, a: Array, b: Array, zero_over_zero: Any) -> Array:
-    """a / b, with a value for 0 / 0; a / 0 stays infinite.
+    """a / b, with a value for 0 / 0 (or a function that gives it); a / 0 stays infinite.
 
     What underflows on both sides is 0 / 0 too: such a quotient has no digits, XLA flushes its terms to 0, and the 1 / b in its
     derivative is infinite. A factor of 4 leaves room for a numerator and a denominator on different sides of that line.
     """
     low = 4 * dtypes.smallest_normal(b.dtype)
     both = (abs(a) <= low) & (abs(b) <= low)
-    return xp.where(both, zero_over_zero, xp.divide(a, xp.where(both, 1.0, b)))
+    return xp.where(both, zero_over_zero() if callable(zero_over_zero) else zero_over_zero, xp.divide(a, xp.where(both, 1.0, b)))
 
 
 @native_first
 def product(xp: Any, a: Array, b: Array) -> Array:
     """a * b, and 0 where a is 0 even if b is infinite."""
-    zero = a == 0
-    return xp.where(zero, 0.0, a * xp.where(zero, 0.0, b))
+    lost = (a == 0) & xp.isinf(b)  # and nowhere else: the derivative for a is b
+    return xp.where(lost, 0.0, a * xp.where(lost, 0.0, b))
 
 
 def is_hard(t: Array) -> bool:

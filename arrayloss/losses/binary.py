@@ -15,17 +15,23 @@ Array = Any
 
 
 def _smooth(xp: Any, t: Array, smoothing: float, like: Array) -> Array:
-    """(1-e)*t + e/2: targets moved towards one half."""
-    return t if smoothing == 0 else (1 - smoothing) * special.as_float(xp, t, like) + smoothing / 2
+    """(1-e)*t + e/2, as numbers: targets moved towards one half."""
+    t = special.as_float(xp, t, like)
+    return t if smoothing == 0 else (1 - smoothing) * t + smoothing / 2
 
 
 def _sigmoid_cross_entropy(xp: Any, x: Array, t: Array, pos_weight: Any, smoothing: float) -> Iterator[Array]:
     t = _smooth(xp, t, smoothing, x)
-    yield special.logistic_loss(xp, x, t, pos_weight)
-    p, q = special.sigmoid_pair(xp, x)
-    wanted = q if pos_weight is None else pos_weight * q
-    yield special.mix(xp, -wanted, p, t)  # (1-t)*p - t*q: the textbook's sigma - t cancels on confident elements
-    yield special.mix(xp, wanted * p, p * q, t)
+    h, q, near = special.logistic(xp, x)
+    off = h - t  # of the likelier answer from the target: exact for hard targets
+    weight: Any = 1.0
+    if pos_weight is not None:
+        wanted, other = pos_weight * t, 1 - t
+        weight = wanted + other
+        off, near = special.mix(xp, other, -wanted, h), weight * near
+    yield special.plus_product(xp, near, off, x)  # terms that are never negative, so that none cancel
+    yield special.beside(xp, off, q if pos_weight is None else weight * q, h)  # sigma - t, without cancellation where that is certain
+    yield weight * q * (1 - q)
 
 
 @loss
@@ -107,7 +113,7 @@ def sigmoid_cross_entropy(
 
 
 def _binary_cross_entropy(xp: Any, p: Array, t: Array, smoothing: float) -> Iterator[Array]:
-    t = special.as_float(xp, _smooth(xp, t, smoothing, p), p)
+    t = _smooth(xp, t, smoothing, p)
     yield 0.0 - special.xlogy(xp, t, p) - special.xlog1py(xp, 1 - t, -p)
     # 0/0 where target and probability agree exactly: that term of the loss is 0 for every p, and so is its slope
     yes, no = special.ratio(xp, t, p, zero_over_zero=0.0), special.ratio(xp, 1 - t, 1 - p, zero_over_zero=0.0)
@@ -187,20 +193,23 @@ def binary_cross_entropy(
 
 
 def _sigmoid_focal(xp: Any, x: Array, t: Array, gamma: Any, alpha: Any) -> Iterator[Array]:
-    p, q = special.sigmoid_pair(xp, x)
-    miss = special.mix(xp, q, p, t)  # 1 - p_t, without cancellation at either end
+    t = special.as_float(xp, t, x)
+    h, q, near = special.logistic(xp, x)
+    p = 1 - q
+    off = h - t
+    far = special.magnitude(xp, off, h)
+    miss = special.mix(xp, p, q, far)  # 1 - p_t, without cancellation at either end
     scale = special.power(xp, miss, gamma)
     if alpha is not None:
-        scale = special.mix(xp, alpha * scale, (1 - alpha) * scale, t)
-    ce = special.logistic_loss(xp, x, t, None)
+        scale = special.mix(xp, alpha, 1 - alpha, t) * scale
+    ce = special.plus_product(xp, near, off, x)
     yield scale * ce
-    # p*q / miss is p or q for hard targets, where it would be 0/0 in the tail; turn = miss' / miss
-    hit = special.mix(xp, p, q, t)
-    pull = hit if special.is_hard(t) else special.ratio(xp, p * q, miss, zero_over_zero=hit)
-    turn = special.mix(xp, -pull, pull, t)
-    slope = special.mix(xp, -q, p, t)
-    yield scale * (gamma * turn * ce + slope)
-    yield scale * (gamma * turn * (((gamma - 1) * turn + q - p) * ce + 2 * slope) + p * q)
+    # |miss' / miss|; in the tail, where that is 0/0, hard targets have p*q / miss = p_t
+    turn = special.ratio(xp, p * q, miss, zero_over_zero=lambda: special.mix(xp, q, p, far))
+    slope = special.beside(xp, off, q, h)
+    yield scale * special.beside(xp, slope, gamma * turn * ce, t)
+    turn = (1 - 2 * t) * turn
+    yield scale * (gamma * turn * (special.beside(xp, (gamma - 1) * turn, p - q, h) * ce + 2 * slope) + p * q)
 
 
 def _focal_of_probs(xp: Any, p: Array, t: Array, gamma: Any, alpha: Any) -> Iterator[Array]:
