@@ -51,6 +51,10 @@ class Adapter:
         """Whether two labels can be read now, without stopping a compiler or waiting for a device."""
         return False
 
+    def repeats(self) -> bool:
+        """Whether a call may be taken for one like an earlier one: in plain eager mode, where nothing looks on."""
+        return False
+
     # -- running ------------------------------------------------------------------------------------------------------
 
     def forward(self, op: Any, arrays: Sequence[Array]) -> tuple[Array, ...]:

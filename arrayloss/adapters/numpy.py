@@ -14,12 +14,14 @@ from typing import Any
 import array_api_compat.numpy as xp
 import numpy as np
 
+from arrayloss.core.plan import ARGUMENTS
+
 from .base import Adapter, Pull
 from .blocks import sweep, sweep_back
 from .numpy_native import NAMESPACE
 
 Array = Any
-BLOCK = 2**17  # entries; smaller ones would fit a second-level cache, but calls and row-sized work cost more than that saves
+BLOCK = 2**18  # entries; smaller ones would fit a second-level cache, but threads then meet at the interpreter lock too often
 
 
 def threads() -> int:
@@ -47,6 +49,9 @@ class NumPy(Adapter):
         return f"convert it first, such as by numpy.asarray({name})"
 
     def reads_labels(self, array: Array) -> bool:
+        return True
+
+    def repeats(self) -> bool:
         return True
 
     def forward(self, op: Any, arrays: Sequence[Array]) -> tuple[Array, ...]:
@@ -99,3 +104,4 @@ def _run(block: Callable[[Any], Any], blocks: Iterable[Any]) -> Iterable[Any]:
 
 
 ADAPTER = NumPy()
+ARGUMENTS[np.ndarray] = lambda array: (array.dtype, array.shape)

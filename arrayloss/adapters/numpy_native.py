@@ -12,12 +12,13 @@ from typing import Any
 import array_api_compat.numpy as xp
 import numpy as np
 
-from arrayloss.core import special
+from arrayloss.core import reduction, special
 
 from .rows import others, together
 
 Array = Any
 _BITS = {np.dtype(np.float32): np.dtype(np.int32), np.dtype(np.float64): np.dtype(np.int64)}
+_SIGN = {dtype: np.array(1, bits).view(bits) << (8 * bits.itemsize - 1) for dtype, bits in _BITS.items()}  # the bit that -0.0 sets
 
 
 def _generic(function: Any) -> Callable[..., Any]:
@@ -45,6 +46,7 @@ class Namespace(special.Native):
 
     library = xp
 
+    float32, float64, int64 = np.float32, np.float64, np.int64
     multiply = staticmethod(np.multiply)
     magnitude = staticmethod(lambda off, h: np.abs(off))
     exp = staticmethod(np.exp)
@@ -62,6 +64,20 @@ class Namespace(special.Native):
     @staticmethod
     def sum(x: Array, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Array:
         return np.add.reduce(x, axis=axis, dtype=dtype, keepdims=keepdims)
+
+    @staticmethod
+    def total(a: Array, shape: tuple[int, ...], axes: tuple[int, ...], dtype: Any, lines: bool = False) -> Array:
+        if axes and a.shape == shape:
+            return np.add.reduce(a, axis=axes, dtype=dtype, keepdims=True)
+        return _generic(reduction.total)(NAMESPACE, a, shape, axes, dtype, lines)
+
+    @staticmethod
+    def quotient(a: Array, divisor: float, shape: tuple[int, ...], dtype: Any) -> Array:
+        return np.divide(a.reshape(shape), divisor).astype(dtype, copy=False)
+
+    @staticmethod
+    def as_index(a: Array) -> Array:
+        return a if a.dtype == np.int64 else a.astype(np.int64)
 
     @staticmethod
     def reshape(x: Array, shape: tuple[int, ...]) -> Array:
@@ -103,23 +119,31 @@ class Namespace(special.Native):
         return p, q
 
     @staticmethod
-    def logistic(x: Array) -> tuple[Array, Array, Array]:
-        u = np.abs(x)
-        u = np.exp(np.negative(u, out=u), out=u)
+    def logistic(x: Array) -> tuple[Array, Array, Array, Callable[[], Array]]:
+        """With the sign of a number as a bit, since `numpy.copysign` takes as long as an exponential."""
+        sign = _SIGN.get(x.dtype)
+        if sign is None or not isinstance(x, np.ndarray) or not x.ndim:
+            return _generic(special.logistic)(xp, x)
+        bits = np.ascontiguousarray(x).view(sign.dtype)
+        u = np.bitwise_or(bits, sign).view(x.dtype)
+        u = np.exp(u, out=u)
         near = np.log1p(u)
-        return (x >= 0).astype(x.dtype), np.divide(u, 1 + u, out=u), near
+        q = np.divide(u, 1 + u, out=u)
+        bits = np.bitwise_and(bits, sign)
+        h = np.equal(bits, 0, out=np.empty_like(u))
+        return h, q, near, lambda: np.bitwise_or(bits, q.view(sign.dtype), out=bits).view(x.dtype)
 
     @staticmethod
-    def beside(a: Array, q: Array, h: Array) -> Array:
-        twice = h * q
-        twice *= 2
-        result = a + q
-        result -= twice
+    def beside(a: Array, b: Array, t: Array) -> Array:
+        result = -2 * t
+        result += 1
+        result *= b
+        result += a
         return result
 
     @staticmethod
     def plus_product(c: Array, a: Array, b: Array) -> Array:
-        if b.size and float(b.max()) < float("inf") and float(b.min()) > -float("inf"):  # neither with a NaN
+        if b.size and np.maximum.reduce(b, axis=None) < np.inf and np.minimum.reduce(b, axis=None) > -np.inf:  # neither with a NaN
             c += a * b
             return c
         return _generic(special.plus_product)(NAMESPACE, c, a, b)
@@ -183,25 +207,32 @@ class Namespace(special.Native):
     def softmax_at_label(x: Array, labels: Array, axis: int) -> tuple[Array, Array, Array]:
         """q_y = 1 - p_y is the sum beside the label; -log(p_y) is log1p(rest / e_y), of which nothing cancels.
 
-        Small logits need not have the maximum of their row taken off: no exponential of theirs and no quotient overflows.
+        The maximum of a row need not be taken off where the sum of its exponentials is neither small nor huge: what is lost
+        below the smallest number is then no number after the division either.
         """
-        if x.size and max(float(x.max()), -float(x.min())) < 30:
-            e = np.exp(x, order="C")
-        else:
+        places = _flat(labels, x.shape, axis)
+        e = np.exp(x, order="C")
+        e_y, rest = _taken_out(e, places, labels.shape, axis)
+        s = rest + e_y
+        if not (s.min(initial=1) >= 1 and s.max(initial=1) < 1e30):
             e = np.subtract(x, x.max(axis=axis, keepdims=True), order="C")
             e = np.exp(e, out=e)
-        places = _flat(labels, x.shape, axis)
-        flat = e.reshape(-1)
-        e_y = flat[places].reshape(labels.shape)
-        if not float(e_y.min(initial=1)) > 1e-30:  # too far below the maximum; or NaN, which an infinite maximum gives too
+            e_y, rest = _taken_out(e, places, labels.shape, axis)
+            s = rest + e_y
+        if not e_y.min(initial=1) > 1e-30:  # too far below the maximum; or NaN, which an infinite maximum gives too
             return _generic(special.softmax_at_label)(NAMESPACE, x, labels, axis)
-        flat[places] = 0
-        rest = np.add.reduce(e, axis=axis, keepdims=True)
-        s = rest + e_y
         e /= s
         q = rest / s
-        flat[places] = -q.reshape(-1)
+        e.reshape(-1)[places] = -q.reshape(-1)
         return np.log1p(rest / e_y), e, q
+
+
+def _taken_out(e: Array, places: Array, shape: tuple[int, ...], axis: int) -> tuple[Array, Array]:
+    """The entries at those places, which become 0, and the sums of the others of each row."""
+    flat = e.reshape(-1)
+    taken = flat[places].reshape(shape)
+    flat[places] = 0
+    return taken, np.add.reduce(e, axis=axis, keepdims=True)
 
 
 NAMESPACE = Namespace()

@@ -19,6 +19,7 @@ from torch.autograd import forward_ad
 
 from arrayloss.core import special
 from arrayloss.core.parts import Parts
+from arrayloss.core.plan import ARGUMENTS
 
 from .base import Adapter, Pull
 from .blocks import sweep, sweep_back
@@ -210,17 +211,33 @@ def _sweep_back(
     return sweep_back(op, _EAGER, arrays, cotangents, kept, size=BLOCK, empty=_empty, in_place=in_place)
 
 
-def is_plain(arrays: Sequence[Any]) -> bool:
-    """Whether nothing watches these tensors but reverse-mode autograd, and they are on the CPU."""
+def _unwatched() -> bool:
+    """Whether nothing looks on but reverse-mode autograd: no compiler, no tracer, no transform."""
     return not (
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()
         or forward_ad._current_level >= 0  # tensors may be dual, with gradients disabled too
         or torch.jit.is_tracing()
         or torch._C._len_torch_dispatch_stack()
-    ) and all((type(a) is Tensor or type(a) is torch.nn.Parameter) and a.device.type == "cpu" for a in arrays)
+    )
 
 
+def is_plain(arrays: Sequence[Any]) -> bool:
+    """Whether nothing watches these tensors but reverse-mode autograd, and they are on the CPU."""
+    if not _unwatched():
+        return False
+    for a in arrays:  # noqa: SIM110  # a generator would take as long as the rest
+        if type(a) not in _PLAIN or not a.is_cpu:
+            return False
+    return True
+
+
+def _signature(a: Tensor) -> tuple[Any, ...] | None:
+    """What tells a tensor from others before it is read."""
+    return (a.dtype, a.shape) if a.is_cpu and a.layout is torch.strided else None
+
+
+_PLAIN = (Tensor, torch.nn.Parameter)
 _BARE = {torch.uint16, torch.uint32, torch.uint64}  # PyTorch stores them, but neither compares them nor finds a minimum
 
 
@@ -258,6 +275,9 @@ class Torch(Adapter):
     def reads_labels(self, array: Tensor) -> bool:
         return is_plain((array,))
 
+    def repeats(self) -> bool:
+        return _unwatched()
+
     def forward(self, op: Any, arrays: Sequence[Tensor]) -> tuple[Tensor, ...]:
         arrays = tuple(arrays)
         learning = torch.is_grad_enabled() and any(a.requires_grad for a in arrays)
@@ -291,6 +311,7 @@ class Torch(Adapter):
 
 
 ADAPTER = Torch()
+ARGUMENTS.update(dict.fromkeys(_PLAIN, _signature))
 
 torch.utils._pytree.register_pytree_node(
     Parts,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Any
+from typing import Any, Self
 
 from . import dtypes, reduction
 from .operation import Slot
@@ -22,6 +22,13 @@ class AnyCall:
     backend: Any
     op: Any
     arrays: tuple[Array, ...]
+    origins: tuple[Any, ...] = field(default=(), kw_only=True)  # of each array the argument, and what converted it; for plans
+
+    def of(self, arrays: Sequence[Array]) -> Self:
+        """The same call of other arrays."""
+        made = object.__new__(type(self))
+        made.__dict__.update(self.__dict__, arrays=tuple(arrays), origins=())
+        return made
 
     def value(self) -> Array:
         return next(self.answer(self.backend.forward(self.asked(), self.arrays)))

@@ -7,6 +7,7 @@ shapes, dtypes and Python numbers only; no array is read here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from . import dtypes
@@ -18,7 +19,12 @@ from .pooled import Finish, Link, Pooled, PooledCall, identity, largest, sigmoid
 from .separable import Separable
 
 Array = Any
+Convert = Callable[[Array], Array] | None
 LINKS: dict[Any, Link] = {None: identity, "sigmoid": sigmoid, "softmax": softmax}
+
+
+def _both(first: Callable[[Array], Array], second: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    return lambda a: second(first(a))
 
 
 class Inputs:
@@ -39,26 +45,34 @@ class Inputs:
             raise TypeError(f"{first} must be {rule}; got {dtypes.name(x.dtype)}")
         self.half = kind == "half"
         self.compute = self.xp.float32 if self.half else x.dtype
-        self.arrays = [x]
+        self.arrays: list[Array] = []
+        self.origins: list[tuple[Array, Convert]] = []
+        self._add(x)
         for name, other in others:
             other = self.backend.accept(other, x, name)
             if other.dtype != x.dtype:
                 raise TypeError(f"{name} must have the dtype of {first}, {dtypes.name(x.dtype)}; got {dtypes.name(other.dtype)}")
             self._same_shape(other, name, first)
-            self.arrays.append(other)
+            self._add(other)
         self.predictions = len(self.arrays)
         self.prediction = Slot(0)
         self.first = first
 
     # -- targets ----------------------------------------------------------------------------------------------------
 
-    def targets(self, targets: Array, ignore_index: Any = None) -> Slot:
+    def targets(self, targets: Array, ignore_index: Any = None, name: str = "targets") -> Slot:
         """Targets of the predictions' shape, used as they are; integers and booleans are cast."""
-        t = self.backend.accept(targets, self.x, "targets")
-        self._same_shape(t, "targets", self.first)
+        t = self.backend.accept(targets, self.x, name)
+        self._same_shape(t, name, self.first)
         if ignore_index is not None:
             raise ValueError(f"ignore_index is for labels; got {ignore_index!r} with {dtypes.name(t.dtype)} targets: pass where=")
-        return self._add(self._cast(t, "targets"))
+        return self._add(t, self._casting(t, name))
+
+    def row_targets(self, targets: Array, axis: int | None, name: str = "targets") -> Slot:
+        """Targets that are rows of numbers like the predictions, used as they are. Finds the class axis."""
+        slot = self.targets(targets, name=name)
+        self._find_classes(self.shape, axis)
+        return slot
 
     def binary_targets(self, targets: Array, ignore_index: Any, *, numbers: bool = False) -> Slot:
         """Targets from 0 to 1: floating point, used as they are, or integers and booleans, which are checked. `numbers`: the kernel
@@ -76,15 +90,13 @@ class Inputs:
         """Targets of a softmax loss: labels (True), or a distribution of the predictions' shape (False). Finds the class axis."""
         t = self.backend.accept(targets, self.x, "targets")
         shape = tuple(t.shape)
-        self.classes = axis = self._class_axis(shape, axis)
-        if self.shape[axis] == 0:
-            raise ValueError(f"{self.first} must have at least one class along axis {axis}; got shape {self.shape}")
+        axis = self._find_classes(shape, axis)
         kind = dtypes.kind(t.dtype)
         if shape == self.shape:
             return self.binary_targets(t, ignore_index, numbers=True), False
         if kind not in ("bool", "integer"):
             raise TypeError(f"labels must be integers; got {dtypes.name(t.dtype)}: cast them, such as by targets.astype('int64')")
-        slot = self._add(t if len(shape) == self.ndim else self.xp.expand_dims(t, axis=axis))
+        slot = self._add(t, None if len(shape) == self.ndim else partial(self.xp.expand_dims, axis=axis))
         self.labels = Labels(slot, self.shape[axis], ignored_labels(ignore_index, t.dtype))
         return slot, True
 
@@ -99,6 +111,12 @@ class Inputs:
             return self.class_targets(targets, axis, ignore_index)[0]
         self.classes = normal_axis("axis", axis, self.ndim) if rows else None
         return self.binary_targets(t, ignore_index)
+
+    def _find_classes(self, targets: tuple[int, ...], axis: int | None) -> int:
+        self.classes = found = self._class_axis(targets, axis)
+        if self.shape[found] == 0:
+            raise ValueError(f"{self.first} must have at least one class along axis {found}; got shape {self.shape}")
+        return found
 
     def _class_axis(self, targets: tuple[int, ...], axis: int | None) -> int:
         if self.ndim == 0:
@@ -152,8 +170,10 @@ class Inputs:
             given = tuple(value.shape)
         if given != (size,):
             raise ValueError(f"{name} must have one entry for each of the {size} classes along axis {axis}; got shape {given}")
-        array = self.backend.constant(value, self.compute, self.x) if isinstance(value, list) else self._cast(value, name)
-        return self._add(self.xp.reshape(array, tuple(size if i == axis else 1 for i in range(self.ndim))))
+        if isinstance(value, list):
+            value = self.backend.constant(value, self.compute, self.x)
+        along = tuple(size if i == axis else 1 for i in range(self.ndim))
+        return self._add(value, self._casting(value, name), partial(self.xp.reshape, shape=along))
 
     def parameter(
         self, name: str, value: Any, *, low: float = -float("inf"), high: float = float("inf"), above: float = -float("inf")
@@ -166,7 +186,7 @@ class Inputs:
         value = self._array(name, value, "a number or a 0-d array")
         if value.ndim:
             raise ValueError(f"{name} must be a number or a 0-d array; got shape {tuple(value.shape)}")
-        return self._add(self.xp.reshape(self._cast(value, name), (1,) * self.ndim))
+        return self._add(value, self._casting(value, name), partial(self.xp.reshape, shape=(1,) * self.ndim))
 
     # -- the call -----------------------------------------------------------------------------------------------------
 
@@ -205,7 +225,7 @@ class Inputs:
             mean=plain and reduction == "mean" and isinstance(normalizer, str) and normalizer == "weights",
         )
         normalizer = self._normalizer(normalizer, reduction)
-        return Call(self.backend, op, tuple(self.arrays), reduction, normalizer)
+        return Call(self.backend, op, tuple(self.arrays), reduction, normalizer, origins=tuple(self.origins))
 
     def pooled(
         self,
@@ -277,7 +297,7 @@ class Inputs:
             choice("reduction", reduction, {"mean": "mean", "sum": "sum", "none": "none"}),
             volumes,
         )
-        return PooledCall(self.backend, op, tuple(self.arrays), finish)
+        return PooledCall(self.backend, op, tuple(self.arrays), finish, origins=tuple(self.origins))
 
     def _where(self, where: Any) -> Slot | None:
         if is_boolean(where):
@@ -299,15 +319,16 @@ class Inputs:
         shape = tuple(a.shape)
         elements = self.shape if self.classes is None else self._without(self.classes)
         wide = self.shape if self.classes is None else self._without(self.classes, keep=True)
+        widen: Convert = None
         if not shape:
-            a = self.xp.reshape(a, (1,) * self.ndim)
+            widen = partial(self.xp.reshape, shape=(1,) * self.ndim)
         elif len(shape) == len(elements) and all(n in (1, m) for n, m in zip(shape, elements, strict=True)):
-            a = a if self.classes is None else self.xp.expand_dims(a, axis=self.classes)
+            widen = None if self.classes is None else partial(self.xp.expand_dims, axis=self.classes)
         elif not (len(shape) == len(wide) and all(n in (1, m) for n, m in zip(shape, wide, strict=True))):
             text = f"{name} must have the shape of the unreduced loss, {elements}, each size equal or 1; got {shape}"
             classes = self.shape[-1 if self.classes is None else self.classes] if self.ndim else None
             raise ValueError(text + (" (for one weight per class pass class_weights)" if name == "weights" and shape == (classes,) else ""))
-        return self._add(a if name == "where" else self._cast(a, name))
+        return self._add(a, None if name == "where" else self._casting(a, name), widen)
 
     def _reduce(self, reduction: str, axes: int | Sequence[int] | None) -> tuple[int, ...] | None:
         if reduction not in ("mean", "sum", "none"):
@@ -387,16 +408,23 @@ class Inputs:
             raise TypeError(f"{name} must be {rule}; got {type(value).__name__}")
         return self.backend.accept(value, self.x, name)
 
-    def _add(self, array: Array) -> Slot:
-        self.arrays.append(array)
+    def _add(self, array: Array, *conversions: Convert) -> Slot:
+        """The slot of an argument, as it is or converted."""
+        convert: Convert = None
+        for step in conversions:
+            convert = step if convert is None else convert if step is None else _both(convert, step)
+        self.origins.append((array, convert))
+        self.arrays.append(array if convert is None else convert(array))
         return Slot(len(self.arrays) - 1)
 
-    def _cast(self, a: Array, name: str) -> Array:
+    def _casting(self, a: Array, name: str) -> Convert:
+        """What makes numbers of the computation of an array; None if it has such."""
         if dtypes.kind(a.dtype) == "other":
             raise TypeError(f"{name} must be real numbers; got {dtypes.name(a.dtype)}")
         if a.dtype == self.compute or (self.half and a.dtype == self.x.dtype):
-            return a
-        return self.xp.astype(a, self.compute)
+            return None
+        xp, dtype = self.xp, self.compute
+        return lambda a: xp.astype(a, dtype)
 
     def _same_shape(self, a: Array, name: str, first: str) -> None:
         shape = tuple(a.shape)

@@ -14,6 +14,7 @@ from .check import is_number, number
 from .combination import Algebra
 from .namespace import backend_of
 from .parts import Parts
+from .plan import Plans
 from .pooled import PooledCall
 
 Array = Any
@@ -33,6 +34,7 @@ class Loss(Algebra, Generic[P]):
     def __init__(self, function: Callable[P, Call | PooledCall], options: Mapping[str, Any] | None = None) -> None:
         self._function = function
         self._options = dict(options or {})
+        self._plans = Plans(function, self._options)
         update_wrapper(self, function)
         signature = inspect.signature(function)
         self.__signature__ = signature.replace(
@@ -96,7 +98,7 @@ class Loss(Algebra, Generic[P]):
         return Loss(self._function, {**self._options, **{k: _frozen(k, v) for k, v in options.items()}})
 
     def _call(self, *args: Any, **kwargs: Any) -> Call | PooledCall:
-        return self._function(*args, **({**self._options, **kwargs} if self._options else kwargs))
+        return self._plans(args, kwargs)
 
     def _terms(self) -> tuple[tuple[float, Any], ...]:
         return ((1.0, self),)

@@ -26,6 +26,11 @@ def backend_of(array: Any, name: str = "array") -> Any:
     return found
 
 
+def known_backend(array: Any) -> Any:
+    """The adapter for an array's library if it has been asked for before, else None."""
+    return _BY_TYPE.get(type(array))
+
+
 def adapter(library: str) -> Any:
     """The adapter of a library by name; it imports that library.
 

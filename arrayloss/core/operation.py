@@ -37,9 +37,9 @@ class Labels:
     binary: bool = False  # 0 and 1 of a sigmoid loss, given to the kernel as booleans
     numbers: bool = False  # 0 and 1 of a distribution, given to the kernel as floating point
 
-    def ignored(self, t: Array) -> Array | None:
-        """Where a label is to be left out."""
-        out = None
+    def ignored(self, t: Array) -> Array:
+        """Where a label is to be left out, if any is."""
+        out: Any = None
         for value in self.ignore:
             same = t == (bool(value) if dtypes.kind(t.dtype) == "bool" else value)
             out = same if out is None else out | same
@@ -147,22 +147,21 @@ class Operation:
         What does not count is replaced before any range check, gather or nonlinearity meets it.
         """
         arrays = list(arrays)
-        shape = self.row_shape(arrays[0].shape)
         keep = None if self.where is None else arrays[self.where.index]
         labels = self.labels
-        if labels is not None:
+        if labels is not None and labels.ignore:
             ignored = labels.ignored(arrays[labels.slot.index])
-            if ignored is not None:
-                if self.classes is not None and labels.binary:
-                    ignored = xp.any(ignored, axis=self.classes, keepdims=True)  # a row counts or does not
-                keep = ~ignored if keep is None else keep & ~ignored
-        seen = [a.index for a in self.arguments if isinstance(a, Slot)]
-        for i in seen:
-            if self.half and dtypes.kind(arrays[i].dtype) == "half":
-                arrays[i] = xp.astype(arrays[i], xp.float32)
-            if keep is not None and self.row_shape(arrays[i].shape) == shape:
-                nothing = False if dtypes.kind(arrays[i].dtype) == "bool" else 0
-                arrays[i] = xp.where(keep, arrays[i], NEUTRAL if i < self.predictions else nothing)
+            if self.classes is not None and labels.binary:
+                ignored = xp.any(ignored, axis=self.classes, keepdims=True)  # a row counts or does not
+            keep = ~ignored if keep is None else keep & ~ignored
+        if keep is not None or self.half:
+            shape = self.row_shape(arrays[0].shape)
+            for i in [a.index for a in self.arguments if isinstance(a, Slot)]:
+                if self.half and dtypes.kind(arrays[i].dtype) == "half":
+                    arrays[i] = xp.astype(arrays[i], xp.float32)
+                if keep is not None and self.row_shape(arrays[i].shape) == shape:
+                    nothing = False if dtypes.kind(arrays[i].dtype) == "bool" else 0
+                    arrays[i] = xp.where(keep, arrays[i], NEUTRAL if i < self.predictions else nothing)
         valid = None
         if labels is not None:
             i = labels.slot.index

@@ -30,6 +30,12 @@ def total(xp: Any, a: Array, shape: Sequence[int], axes: tuple[int, ...], dtype:
     return summed if summed.shape == kept else xp.broadcast_to(summed, kept)
 
 
+@native_first
+def quotient(xp: Any, a: Array, divisor: float, shape: Sequence[int], dtype: Any) -> Array:
+    """Sums divided by a number, in the shape and dtype that a caller sees."""
+    return xp.astype(xp.reshape(a, shape) / divisor, dtype, copy=False)
+
+
 def mean(xp: Any, numerator: Array, denominator: Any, scale: float = 1.0, dtype: Any = None) -> Iterator[Any]:
     """numerator / (denominator * scale) in `dtype`, then its derivative for the numerator; the mean over nothing is 0 and flat.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from . import dtypes, special
 from .operation import Operation, Slot
-from .reduction import total
+from .reduction import quotient, total
 
 Array = Any
 
@@ -31,10 +31,10 @@ class Separable(Operation):
         return prod([shape[a] for a in self.reduce or ()]) * prod(self.weights) or 1 if self.mean else 1  # the mean over nothing is 0
 
     def settle(self, xp: Any, x: Array, outputs: Sequence[Array]) -> tuple[Array, ...]:
-        outputs = super().settle(xp, x, outputs)
         if not self.mean:
-            return outputs
-        return (xp.astype(outputs[0] / self.denominator(x.shape), xp.float32 if self.half else x.dtype, copy=False),)
+            return super().settle(xp, x, outputs)
+        dtype = xp.float32 if self.half else x.dtype
+        return (quotient(xp, outputs[0], self.denominator(x.shape), self.output_shape(x.shape), dtype),)
 
     def step(self, xp: Any, arrays: Sequence[Array], order: int, *, read_labels: bool = False) -> tuple[Any, ...]:
         """The outputs, every axis kept, then the slopes (order >= 1) and curvatures (order >= 2), a tuple each.

@@ -89,20 +89,21 @@ def sigmoid_pair(xp: Any, x: Array) -> tuple[Array, Array]:
 
 
 @native_first
-def logistic(xp: Any, x: Array) -> tuple[Array, Array, Array]:
-    """h, q and -log(1 - q): the likelier answer, 1 where x >= 0 and else 0; the probability of the other one; the loss of h itself.
+def logistic(xp: Any, x: Array) -> tuple[Array, Array, Array, Callable[[], Array]]:
+    """h, q, -log(1 - q) and the tail: the likelier answer, 1 or 0; the probability of the other one; the loss of h itself; h - sigmoid(x).
 
-    sigmoid(x) is `beside(h, q, h)`: a difference from it is taken from h first, of which nothing is lost.
+    The tail is q with the sign of x, given when it is called. What is taken from sigmoid(x) is taken from h first: nothing is lost.
     """
     positive, size = fold(xp, x)
     u = xp.exp(-size)
-    return xp.astype(positive, x.dtype), u / (1 + u), xp.log1p(u)
+    q = u / (1 + u)
+    return xp.astype(positive, x.dtype), q, xp.log1p(u), lambda: xp.where(positive, q, -q)
 
 
 @native_first
-def beside(xp: Any, a: Array, q: Array, h: Array) -> Array:
-    """a - q where h is 1, and a + q where it is 0."""
-    return a - (2 * h - 1) * q
+def beside(xp: Any, a: Array, b: Array, t: Array) -> Array:
+    """a + (1 - 2*t) * b: a - b where t is 1, a + b where it is 0."""
+    return a + (1 - 2 * t) * b
 
 
 @native_first

@@ -22,16 +22,18 @@ def _smooth(xp: Any, t: Array, smoothing: float, like: Array) -> Array:
 
 def _sigmoid_cross_entropy(xp: Any, x: Array, t: Array, pos_weight: Any, smoothing: float) -> Iterator[Array]:
     t = _smooth(xp, t, smoothing, x)
-    h, q, near = special.logistic(xp, x)
+    h, q, near, tail = special.logistic(xp, x)
     off = h - t  # of the likelier answer from the target: exact for hard targets
-    weight: Any = 1.0
-    if pos_weight is not None:
+    if pos_weight is None:
+        yield special.plus_product(xp, near, off, x)  # terms that are never negative, so that none cancel
+        yield off - tail()  # sigma - t, which cancels on confident elements, with t taken from h first
+        yield q * (1 - q)
+    else:
         wanted, other = pos_weight * t, 1 - t
-        weight = wanted + other
-        off, near = special.mix(xp, other, -wanted, h), weight * near
-    yield special.plus_product(xp, near, off, x)  # terms that are never negative, so that none cancel
-    yield special.beside(xp, off, q if pos_weight is None else weight * q, h)  # sigma - t, without cancellation where that is certain
-    yield weight * q * (1 - q)
+        off, weight = special.mix(xp, other, -wanted, h), wanted + other
+        yield special.plus_product(xp, weight * near, off, x)
+        yield off - weight * tail()
+        yield weight * q * (1 - q)
 
 
 @loss
@@ -194,7 +196,7 @@ def binary_cross_entropy(
 
 def _sigmoid_focal(xp: Any, x: Array, t: Array, gamma: Any, alpha: Any) -> Iterator[Array]:
     t = special.as_float(xp, t, x)
-    h, q, near = special.logistic(xp, x)
+    h, q, near, tail = special.logistic(xp, x)
     p = 1 - q
     off = h - t
     far = special.magnitude(xp, off, h)
@@ -206,10 +208,10 @@ def _sigmoid_focal(xp: Any, x: Array, t: Array, gamma: Any, alpha: Any) -> Itera
     yield scale * ce
     # |miss' / miss|; in the tail, where that is 0/0, hard targets have p*q / miss = p_t
     turn = special.ratio(xp, p * q, miss, zero_over_zero=lambda: special.mix(xp, q, p, far))
-    slope = special.beside(xp, off, q, h)
+    slope = off - tail()
     yield scale * special.beside(xp, slope, gamma * turn * ce, t)
     turn = (1 - 2 * t) * turn
-    yield scale * (gamma * turn * (special.beside(xp, (gamma - 1) * turn, p - q, h) * ce + 2 * slope) + p * q)
+    yield scale * (gamma * turn * (((gamma - 1) * turn - (2 * h - 1) * (p - q)) * ce + 2 * slope) + p * q)
 
 
 def _focal_of_probs(xp: Any, p: Array, t: Array, gamma: Any, alpha: Any) -> Iterator[Array]:
