@@ -8,6 +8,7 @@ from .core.combination import Combination
 from .core.loss import Loss, loss
 from .core.parts import Parts
 from .losses.binary import binary_cross_entropy, sigmoid_cross_entropy, sigmoid_focal_loss
+from .losses.divergence import kl_divergence
 from .losses.multiclass import cross_entropy, nll_loss, one_hot, softmax_cross_entropy, softmax_focal_loss
 from .losses.regression import gaussian_nll_loss, huber_loss, log_cosh_loss, squared_error
 from .losses.segmentation import dice_loss, focal_tversky_loss, generalized_dice_loss, jaccard_loss, tversky_loss
@@ -26,6 +27,7 @@ __all__ = [
     "generalized_dice_loss",
     "huber_loss",
     "jaccard_loss",
+    "kl_divergence",
     "log_cosh_loss",
     "loss",
     "metrics",

@@ -17,6 +17,7 @@ from mpmath import mpf
 from .jets import Jet, Row, log, log1p, log_cosh, sigmoid, softplus
 
 DIGITS = 60
+NEARLY_EQUAL = 420  # for what float64 holds of the square of a tiny difference
 Number = Any
 
 
@@ -26,7 +27,7 @@ class Oracle:
 
     `predictions` names the domain of each: "real" (logits and numbers), "positive", "unit" (probabilities), and for losses of
     rows "logits", "log_probs" and "probs". `targets` names the kinds that the loss takes: "binary", "unit", "real", "labels",
-    "distribution". `value` gets the predictions and the target of one element as mpf, of a row as lists of them (a label as
+    "distribution", "logits". `value` gets the predictions and the target of one element as mpf, of a row as lists of them (a label as
     an int), then the options.
     """
 
@@ -178,6 +179,21 @@ def softmax_focal_loss_of_probs(p: Sequence[Number], t: Any, given: str, gamma: 
         return -(1 if alpha is None else alpha[c]) * (1 - p[c]) ** mpf(gamma) * log(p[c])
 
     return sum((times(w, term, c) for c, w in enumerate(row_terms(t, len(p)))), mpf(0))
+
+
+@oracle("kl_divergence", ["logits"], ["logits"])
+def kl_divergence(x: Sequence[Number], t: Sequence[Number]) -> Number:
+    with mpmath.workdps(NEARLY_EQUAL):
+        row, target = Row(x), Row(t)
+        gaps = [row.log_loss(c) - target.log_loss(c) if p else mpf(0) for c, p in enumerate(target.p)]  # log(p / q)
+        value = sum((times(p, lambda g: g, g) for p, g in zip(target.p, gaps, strict=True)), mpf(0))
+        if not isinstance(value, Jet):
+            return value
+        # The slope q - p is p times a log-ratio, as far as that is small: a difference from its own mean, and from the loss
+        away = [(g.orders[0] if isinstance(g, Jet) else g) - value.orders[0] for g in gaps]
+        mean = sum((times(p, abs, a) for p, a in zip(target.p, away, strict=True)), mpf(0))
+        term = target.p[row.moving] * min(1, abs(away[row.moving]) + mean + value.orders[0])
+        return Jet(value.orders, (value.orders[0], max(term, abs(value.orders[1])), value.orders[2]))
 
 
 @oracle("squared_error", ["real"], ["real"])

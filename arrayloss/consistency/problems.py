@@ -2,7 +2,7 @@
 
 A domain is named as in the oracles: "real", "positive" and "unit" for losses of elements, "logits", "log_probs" and "probs" for
 losses of rows of classes, "masks" (logits) and "mask_probs" for losses of whole regions; targets are "binary", "unit", "real",
-"labels" or "distribution".
+"labels", "distribution" or "logits".
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 ROWS = ("logits", "log_probs", "probs")
 WHOLE = ("masks", "mask_probs")
 DOMAINS = ("real", "positive", "unit", *ROWS, *WHOLE)
-TARGETS = ("binary", "unit", "real", "labels", "distribution")
+TARGETS = ("binary", "unit", "real", "labels", "distribution", "logits")
 POINTS = ("edges", "grid", "random", "digits")
 
 
@@ -136,6 +136,9 @@ def _rows(domains: Sequence[str], targets: str, name: str, rng: np.random.Genera
         t: Any = np.arange(len(rows), dtype=np.int64) % classes
         if name == "edges":
             rows, t = np.repeat(rows, classes, axis=0), np.tile(np.arange(classes, dtype=np.int64), len(rows))
+    elif targets == "logits":  # rows that nearly agree, and rows that do not
+        t = rows + 0.125 * rng.standard_normal(rows.shape)
+        t[::3] = rng.permutation(rows)[::3]
     else:
         t = rng.dirichlet(np.ones(classes), len(rows))
         t[::3] = np.eye(classes)[np.arange(len(t[::3])) % classes]
@@ -205,4 +208,7 @@ def _digits(domains: Sequence[str], targets: str) -> list[np.ndarray[Any, Any]]:
     soft = 0.9 * hot + 0.01
     log_probs = logits - np.log(np.sum(np.exp(logits), axis=1, keepdims=True))
     made = {"logits": logits, "real": logits, "log_probs": log_probs, "probs": np.exp(log_probs), "unit": 1 / (1 + np.exp(-logits))}
-    return [*(made[d] for d in domains), {"labels": labels, "binary": hot, "unit": soft, "distribution": soft}[targets]]
+    return [
+        *(made[d] for d in domains),
+        {"labels": labels, "binary": hot, "unit": soft, "distribution": soft, "logits": logits / 2}[targets],
+    ]

@@ -233,6 +233,10 @@ def _row_points(oracle: Oracle, kind: str, classes: Any, dtype: str, dense: bool
         top = x.argmax(axis=1)
         other = (top + rng.integers(1, classes, len(x))) % classes
         return (np.concatenate([x, x]),), np.concatenate([top, other])
+    if kind == "logits":  # equal, nearly equal and other rows
+        away = np.resize([0.0, *np.geomspace(1e-30, 30.0, 11)], len(x))[:, None] * rng.standard_normal(x.shape)
+        near: Floats = rounded(x + away * np.where(rng.random(x.shape) < 0.3, np.abs(x), 1), dtype).astype(np.float64)
+        return (np.concatenate([x, x]),), np.concatenate([near, rng.permutation(x)])
     t: Floats = rounded(rng.dirichlet(np.full(classes, 0.7), len(x)), dtype).astype(np.float64)
     hot = np.eye(classes)[np.where(rng.random(len(x)) < 0.7, x.argmax(axis=1), rng.integers(0, classes, len(x)))]
     return (np.concatenate([x, x]),), np.concatenate([t, hot])

@@ -77,7 +77,14 @@ def test_large_tensors_take_torchs_other_primitives_as_accurately(loss):
         assert not broken(measure(s, library("torch"), "large"))
 
 
-REPRESENTATIVE = ["sigmoid_cross_entropy", "sigmoid_focal_loss", "softmax_cross_entropy", "softmax_focal_loss", "log_cosh_loss"]
+REPRESENTATIVE = [
+    "kl_divergence",
+    "sigmoid_cross_entropy",
+    "sigmoid_focal_loss",
+    "softmax_cross_entropy",
+    "softmax_focal_loss",
+    "log_cosh_loss",
+]
 
 
 def default_sweep(loss, dtype="float32"):
@@ -128,9 +135,14 @@ def test_the_exact_derivatives_are_those_of_the_definitions():
 
 def check_derivatives(oracle, options, rng):
     x = [mpf(v) for v in rng.uniform(0.1, 0.9, 3)]
-    t = {"binary": mpf(1), "unit": mpf(0.3), "real": mpf(0.4), "labels": 1, "distribution": [mpf(0.2), mpf(0.5), mpf(0.3)]}[
-        oracle.targets[-1]
-    ]
+    t = {
+        "binary": mpf(1),
+        "unit": mpf(0.3),
+        "real": mpf(0.4),
+        "labels": 1,
+        "distribution": [mpf(0.2), mpf(0.5), mpf(0.3)],
+        "logits": [mpf(-1), mpf(0.5), mpf(2)],
+    }[oracle.targets[-1]]
     predictions = [x] if oracle.rows else x[: len(oracle.predictions)]
     for which in [(0, 0), (0, 1)] if oracle.rows else range(len(predictions)):
 

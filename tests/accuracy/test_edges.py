@@ -172,3 +172,73 @@ def test_a_row_that_is_sure_of_another_class_keeps_its_focal_curvature(on):
     p = math.exp(-40)
     bend = 2 * p * (2 - 40 * (1 - p)) + p
     assert np.allclose(hess, bend, rtol=1e-12, atol=0)
+
+
+def test_a_class_that_both_distributions_mask_has_no_part_in_their_divergence(on):
+    with_mask = on(al.kl_divergence, [[2.0, -INF, 1.0]], [[0.5, -INF, 1.0]])
+    without = on(al.kl_divergence, [[2.0, 1.0]], [[0.5, 1.0]])
+    assert np.allclose(with_mask[0], without[0], rtol=4e-16, atol=0)
+    for a, b in zip(with_mask[1:], without[1:], strict=True):
+        assert np.allclose(a[:, [0, 2]], b, rtol=4e-16, atol=0)
+        assert a[0, 1] == 0
+
+
+def test_a_class_that_the_target_masks_costs_what_it_takes_from_the_others(on):
+    value, gradient, hess = on(al.kl_divergence, [[0.0, math.log(3.0), 0.0]], [[0.0, -INF, 0.0]])
+    assert np.allclose(value, math.log(2.5), rtol=8e-16)
+    assert np.allclose(gradient, [[-0.3, 0.6, -0.3]], rtol=8e-16)
+    assert np.allclose(hess, [[0.16, 0.24, 0.16]], rtol=8e-16)
+
+
+def test_a_class_that_only_the_logits_mask_makes_the_divergence_infinite_and_leaves_its_gradient_finite(on):
+    value, gradient, hess = on(al.kl_divergence, [[0.0, -INF, 0.0], [0.0, 0.0, 0.0]], [[0.0, math.log(2.0), 0.0], [0.0, 0.0, 0.0]])
+    assert value.tolist() == [INF, 0]
+    assert np.allclose(gradient, [[0.25, -0.5, 0.25], [0, 0, 0]], rtol=4e-16, atol=0)
+    assert np.allclose(hess, [[0.25, 0, 0.25], [2 / 9] * 3], rtol=4e-16)
+
+
+def test_a_class_of_a_probability_that_underflows_is_not_a_masked_one(on):
+    """exp(-800) is 0 in float64, and yet an infinite loss if the logits mask it."""
+    value, gradient, _ = on(al.kl_divergence, [[0.0, -INF], [0.0, -1e4], [0.0, -900.0]], [[0.0, -800.0]] * 3)
+    assert value.tolist() == [INF, 0, 0]
+    assert gradient.tolist() == [[0, 0]] * 3
+
+
+def test_infinite_logits_of_a_divergence_decide(on):
+    value, gradient, _ = on(al.kl_divergence, [[INF, 0.0], [INF, 0.0], [0.0, 0.0]], [[INF, 1.0], [0.0, INF], [INF, 1.0]])
+    assert np.allclose(value, [0, INF, math.log(2)], rtol=4e-16, atol=0)
+    assert gradient.tolist() == [[0, 0], [1, -1], [-0.5, 0.5]]
+
+
+def test_equal_distributions_have_no_divergence_whatever_was_added_to_their_logits(on):
+    x = np.array([[3.0, -2.5, 0.75, 1000.0], [0.125, 7.5, -3.0, 7.5]])
+    for added in (0.0, 5.0, -512.0):
+        value, gradient, _ = on(al.kl_divergence, x, x + added)
+        assert not value.any()
+        assert not gradient.any()
+
+
+def test_a_divergence_of_one_class_is_nothing(on):
+    value, gradient, hess = on(al.kl_divergence, [[5.0], [-1e4]], [[0.0], [1e4]])
+    assert (value.tolist(), gradient.tolist(), hess.tolist()) == ([0, 0], [[0], [0]], [[0], [0]])
+
+
+def test_a_divergence_between_distributions_that_nearly_agree_keeps_its_digits_in_float32(on):
+    """log p - log q has none of them left; others return 0, or less."""
+    step = 2.0**-20
+    value, gradient, _ = on(al.kl_divergence, [[1.0 + step, 1.0, 1.0]], [[1.0, 1.0, 1.0]], dtype="float32")
+    p = np.array([math.exp(step), 1, 1]) / (math.exp(step) + 2)
+    assert np.allclose(value, step**2 / 9, rtol=1e-6, atol=0)
+    assert np.allclose(gradient, [p - 1 / 3], rtol=3e-7, atol=0)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_target_of_a_divergence_may_learn_too(axis):
+    torch = pytest.importorskip("torch")
+    x = torch.tensor([[0.5, -1.0, 2.0], [3.0, 0.0, 0.0]], dtype=torch.float64, requires_grad=True)
+    t = torch.tensor([[0.25, 1.0, -2.0], [3.0, 1e-7, 0.0]], dtype=torch.float64, requires_grad=True)
+    ours = torch.autograd.grad(al.kl_divergence(x, t, axis=axis, reduction="sum"), (x, t))
+    log_p, log_q = torch.log_softmax(t, axis), torch.log_softmax(x, axis)
+    theirs = torch.autograd.grad(torch.nn.functional.kl_div(log_q, log_p, reduction="sum", log_target=True), (x, t))
+    for a, b in zip(ours, theirs, strict=True):
+        assert np.allclose(a.numpy(), b.numpy(), rtol=1e-13, atol=1e-15)

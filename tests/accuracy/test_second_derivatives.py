@@ -23,6 +23,7 @@ from arrayloss.core.loss import REGISTRY
 SIZES = [0.0, *(s * v for v in (1e-6, 1.0, 30.0, 80.0, 90.0, 100.0, 1e4) for s in (1, -1))]
 PROBABILITIES = [1e-30, 1e-18, 1e-6, 0.25, 0.5, 0.75, 1 - 1e-6, 1 - 2.0**-24]
 TARGETS = {"binary": [0, 1], "unit": [0.0, 1.0, 0.25, 1e-6, 1 - 1e-6], "real": [0.125, 0.625, -90.5], "labels": [0, 1, 2]}
+TARGETS["logits"] = [(0.0, 0.0, 0.0), (1.0, -1.0, 0.0), (-40.0, 0.0, 1e-6), (90.0, 0.0, 0.0)]
 TARGETS["distribution"] = [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.125, 0.625, 0.25), (1 - 1e-6, 0.0, 1e-6)]
 DOMAINS = {"real": SIZES, "positive": [1.0], "unit": PROBABILITIES, "logits": [(x, 0.0, 0.0) for x in SIZES]}
 DOMAINS["log_probs"] = [(-1.0, x, -2.0) for x in SIZES if x <= 0]
@@ -229,7 +230,7 @@ def test_jax_compiles_second_derivatives_and_differentiates_backwards_twice(name
                 right(made, [jax.jit(jax.grad(lambda x, t, slope=slope: slope(x, t).sum()))(x, t)])
 
 
-SOFT = [i for i, (_, oracle, kind, _) in enumerate(asked()) if kind in ("unit", "distribution", "real")]
+SOFT = [i for i, (_, oracle, kind, _) in enumerate(asked()) if kind in ("unit", "distribution", "real", "logits")]
 
 
 @pytest.mark.parametrize("number", SOFT, ids=[SAMPLES[i] for i in SOFT])
