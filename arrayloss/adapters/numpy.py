@@ -89,18 +89,29 @@ class NumPy(Adapter):
 
 
 def _run(block: Callable[[Any], Any], blocks: Iterable[Any]) -> Iterable[Any]:
+    """What `block` makes of every one of the blocks, in their order, by this thread and others beside it."""
     blocks = list(blocks)
     workers = min(threads(), len(blocks) // 4)
     if workers < 2:
-        yield from map(block, blocks)
-        return
+        return map(block, blocks)
+    made: list[Any] = [None] * len(blocks)
+    left = iter(list(enumerate(blocks)))  # of which every thread takes the next
 
-    def quiet(index: Any) -> Any:
-        with np.errstate(all="ignore"):  # of its thread
-            return block(index)
+    def work() -> None:
+        try:
+            with np.errstate(all="ignore"):  # of its thread
+                for i, index in left:
+                    made[i] = block(index)
+        finally:
+            for _ in left:  # after an error nobody begins another block
+                pass
 
-    with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(quiet, blocks)
+    with ThreadPoolExecutor(workers - 1) as pool:
+        others = [pool.submit(work) for _ in range(workers - 1)]
+        work()
+        for other in others:
+            other.result()
+    return made
 
 
 ADAPTER = NumPy()
