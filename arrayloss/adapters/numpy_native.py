@@ -207,14 +207,14 @@ class Namespace(special.Native):
     def softmax_at_label(x: Array, labels: Array, axis: int) -> tuple[Array, Array, Array]:
         """q_y = 1 - p_y is the sum beside the label; -log(p_y) is log1p(rest / e_y), of which nothing cancels.
 
-        The maximum of a row need not be taken off where the sum of its exponentials is neither small nor huge: what is lost
-        below the smallest number is then no number after the division either.
+        The maximum of a row need not be taken off where the sum of its exponentials is neither small nor large: what is lost
+        below the smallest number is then no number after the division either, and no quotient overflows.
         """
         places = _flat(labels, x.shape, axis)
         e = np.exp(x, order="C")
         e_y, rest = _taken_out(e, places, labels.shape, axis)
         s = rest + e_y
-        if not (s.min(initial=1) >= 1 and s.max(initial=1) < 1e30):
+        if not (s.min(initial=1) >= 1 and s.max(initial=1) < 1e7):
             e = np.subtract(x, x.max(axis=axis, keepdims=True), order="C")
             e = np.exp(e, out=e)
             e_y, rest = _taken_out(e, places, labels.shape, axis)
