@@ -159,8 +159,14 @@ def test_other_errors() -> None:
     x, t = draw()
     with pytest.raises(ValueError, match=r"must have one shape; got dice_loss \(4, 2\), softmax_cross_entropy \(\)"):
         (DICE.bind(pool_axes=2, reduction="none") + CE)(x, t)
-    with pytest.raises(ValueError, match="parts must be those of this combination; got parts named total, weight, count"):
+    with pytest.raises(ValueError, match=r"combination of dice_loss \+ softmax_cross_entropy; got parts of softmax_cross_entropy"):
         BOTH.finish(CE.parts(x, t))
+    with pytest.raises(
+        ValueError, match=r"combination of dice_loss \+ softmax_cross_entropy; got parts of softmax_cross_entropy \+ dice_loss"
+    ):
+        BOTH.finish((CE + DICE).parts(x, t))
+    with pytest.raises(ValueError, match=r"must be those of dice_loss; got parts of dice_loss \+ softmax_cross_entropy"):
+        DICE.finish(BOTH.parts(x, t))
     with pytest.raises(ValueError, match="do not add"):
         BOTH.parts(x, t) + (DICE.bind(smooth=0.0) + CE).parts(x, t)
     with pytest.raises(TypeError, match="can't multiply"):

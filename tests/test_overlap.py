@@ -205,7 +205,7 @@ def test_parts_of_an_overlap_are_its_sums(xp: Backend) -> None:
 def test_parts_with_other_options_do_not_add() -> None:
     p, t = np.array([0.75, 0.5]), np.array([1, 0])
     first = dice_loss.parts(p, t, activation=None)
-    with pytest.raises(ValueError, match="parts of different losses or options do not add"):
+    with pytest.raises(ValueError, match=r"parts of dice_loss with different options do not add: parameters=\(0.5, 0.5, 0.5\) and"):
         first + dice_loss.parts(p, t, activation=None, smooth=0.0)
     with pytest.raises(ValueError, match="parts of overlaps have none"):
         dice_loss.finish(first, normalizer="count")
@@ -450,3 +450,23 @@ def test_more_errors() -> None:
         dice_loss.parts(x, t, activation="sigmoid", reduction="none")
     with pytest.raises(TypeError, match="has no option 'normalizer'"):
         dice_loss.bind(normalizer="count")  # type: ignore[call-arg]
+
+
+def test_parts_of_one_loss_are_no_other_loss() -> None:
+    """All of them have tp, fp and fn, and a Jaccard loss of the parts of a Dice was the Dice."""
+    from arrayloss import cross_entropy, jaccard_loss, metrics
+
+    x, t = np.zeros((2, 3, 4)), np.ones((2, 4), dtype=np.int64)
+    of_dice = dice_loss.parts(x, t, activation="softmax", axis=1)
+    with pytest.raises(ValueError, match="parts must be those of jaccard_loss; got parts of dice_loss"):
+        jaccard_loss.finish(of_dice)
+    with pytest.raises(ValueError, match="parts must be those of dice_loss; got parts of softmax_cross_entropy"):
+        dice_loss.finish(cross_entropy.parts(x, t, axis=1))
+    with pytest.raises(ValueError, match="do not add: those of dice_loss and of jaccard_loss"):
+        of_dice + jaccard_loss.parts(x, t, activation="softmax", axis=1)
+    with pytest.raises(ValueError, match="parts of dice_loss with different options do not add"):
+        of_dice + dice_loss.parts(x, t, activation="softmax", axis=1, smooth=0.5)
+    with pytest.raises(ValueError, match="parts must be those of dice_loss; got parts of no loss"):
+        dice_loss.finish(metrics.confusion(x, t, activation="softmax", axis=1))
+    whole = dice_loss.bind(activation="softmax", axis=1)
+    np.testing.assert_allclose(dice_loss.finish(of_dice), whole(x, t), rtol=1e-15)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 from conftest import missing
+from mpmath import mpf
 from overlap_cases import CASES, Case
 
 from arrayloss import dice_loss
+from arrayloss.consistency.overlap_oracles import DIGITS, whole
 
 jax = pytest.importorskip("jax") if missing("jax") is None else pytest.skip(str(missing("jax")), allow_module_level=True)
 torch = pytest.importorskip("torch")
@@ -110,6 +114,55 @@ def test_soft_targets_weights_and_parameters_are_differentiated(case: Case) -> N
         return case.loss(x, t, weights=w, **{**case.options, "smooth": smooth})
 
     assert torch.autograd.gradcheck(loss, (*inputs, smooth), check_forward_ad=True)
+
+
+def by_differences(function: Any, at: np.ndarray) -> np.ndarray:
+    """Central differences of a function of a float64 array; right to some 1e-8 of its derivatives."""
+    out = np.empty_like(at)
+    for i in np.ndindex(at.shape):
+        up, down = at.copy(), at.copy()
+        up[i] += 1e-5
+        down[i] -= 1e-5
+        out[i] = (function(up) - function(down)) / 2e-5
+    return out
+
+
+SOFT = [c for c in CASES if not c.labels]
+
+
+@pytest.mark.parametrize(
+    ("case", "library"),
+    [*((c, library) for c in SOFT for library in ("torch", "jax")), *((c, "jitted jax") for c in SOFT[::6])],
+    ids=str,
+)
+def test_soft_targets_and_weights_learn_by_the_definition(case: Case, library: str) -> None:
+    """Targets against 80 digits, which know nothing of the library; weights against differences of NumPy's values."""
+    x, t = case.draw(soft=True)
+    rows = case.options["activation"] == "softmax"
+    weights = np.linspace(0.5, 1.5, 8).reshape(2, 4) if rows else np.linspace(0.5, 1.5, x.size).reshape(x.shape)
+    one = np.ones_like(weights)
+
+    def loss(t: Any, w: Any) -> Any:
+        return case.loss(convert(x), t, weights=w, **case.options)
+
+    if library == "torch":
+        convert, context = torch.tensor, nullcontext()
+        slopes = torch.func.grad(loss, argnums=(0, 1))
+    else:
+        convert, context = jnp.asarray, jax.enable_x64(True)
+        slopes = jax.grad(loss, argnums=(0, 1))
+    with context, nullcontext() if library != "jax" else jax.disable_jit():
+        for_targets, _ = slopes(convert(t), convert(one))
+        _, for_weights = slopes(convert(t), convert(weights))
+    field_x, field_t = ({i: mpf(float(a[i])) for i in np.ndindex(a.shape)} for a in (x, t))
+    entries = [(0, 0, 0), (0, 2, 3), (1, 1, 1), (1, 2, 0)]
+    with mpmath.workdps(DIGITS):
+        step = mpf(10) ** -20
+        for i in entries:
+            up, down = (whole(case.name, field_x, {**field_t, i: field_t[i] + sign * step}, x.shape, **case.options) for sign in (1, -1))
+            assert abs(float(for_targets[i]) - float((up - down) / (2 * step))) < 1e-13
+    expected = by_differences(lambda w: float(case.loss(x, t, weights=w, **case.options)), weights)
+    np.testing.assert_allclose(np.asarray(for_weights), expected, rtol=1e-6, atol=1e-10)
 
 
 @few_cases

@@ -333,12 +333,12 @@ def test_compile_once_for_all_batch_sizes_and_all_gammas() -> None:
 def test_a_compiler_may_be_the_first_to_call() -> None:
     from arrayloss.core import namespace
 
-    known = dict(namespace._BY_TYPE)
-    namespace._BY_TYPE.clear()
+    known = dict(namespace.BACKENDS)
+    namespace.BACKENDS.clear()
     try:
         assert torch.isfinite(compiled(lambda x: arrayloss.squared_error(x, YES_NO))(X))
     finally:
-        namespace._BY_TYPE.update(known)
+        namespace.BACKENDS.update(known)
 
 
 @pytest.mark.parametrize("strict", [False, True])
@@ -522,6 +522,7 @@ def test_a_loss_inside_a_worker_process() -> None:
 def test_every_private_name_that_the_choice_rests_on_is_there() -> None:
     assert callable(torch._C._are_functorch_transforms_active)
     assert callable(torch._C._len_torch_dispatch_stack)
+    assert callable(torch._C._is_tracing)
     assert callable(torch._C._autograd._get_current_graph_task_keep_graph)
     assert callable(torch._C._functorch.is_batchedtensor)
     assert callable(torch._C._functorch.is_legacy_batchedtensor)
@@ -529,6 +530,23 @@ def test_every_private_name_that_the_choice_rests_on_is_there() -> None:
     assert forward_ad._current_level == -1
     with forward_ad.dual_level():
         assert forward_ad._current_level == 0
+
+
+def test_a_tensor_that_outlived_its_transform_is_itself_again() -> None:
+    kept = []
+
+    def look(x: torch.Tensor) -> torch.Tensor:
+        kept.append(x)
+        return (x * x).sum()
+
+    x = torch.tensor([1.0, 2.0, 4.0], requires_grad=True)
+    t = torch.zeros(3)
+    torch.func.grad(look)(x)
+    assert not adapter.is_plain(kept)
+    value = arrayloss.squared_error(kept[0], t)
+    assert value.item() == 7
+    (slope,) = torch.autograd.grad(value, x)
+    torch.testing.assert_close(slope, 2 * x.detach() / 3)
 
 
 def test_the_fast_path_is_for_plain_tensors_alone() -> None:

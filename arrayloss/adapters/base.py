@@ -16,6 +16,7 @@ class Adapter:
     """
 
     has_autograd = False
+    joins = True  # operations over one softmax are run together
 
     def __init__(self, xp: Any) -> None:
         self.xp = xp
@@ -43,6 +44,10 @@ class Adapter:
         from array_api_compat import device
 
         return device(array)
+
+    def varying(self, number: float, dtype: Any, like: Array) -> Array | None:
+        """A number that a compiler lets vary from call to call, as an array: a formula that looks at it would make it a constant."""
+        return None
 
     def has_float64(self, array: Array) -> bool:
         return True

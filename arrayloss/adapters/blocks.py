@@ -55,13 +55,12 @@ def sweep(
     scale = 1 / op.denominator(shape) if order else 1.0
     if prod(shape) <= size:
         outputs, *rest = op.step(xp, arrays, order, read_labels=True)
-        return op.settle(xp, arrays[0], outputs), tuple(xp.multiply(slope, scale) for slope in rest[0]) if rest else ()
-    elements = op.element_shape(shape)
+        return op.settle(xp, arrays[0], outputs), tuple([xp.multiply(slope, scale) for slope in rest[0]]) if rest else ()
     slopes: tuple[Array, ...] = ()
     if order:
         dtype = xp.float32 if op.half else arrays[0].dtype
-        slopes = tuple(empty(shape, dtype) for _ in range(op.predictions))
-    values = empty(elements, arrays[0].dtype) if op.reduce is None else None
+        slopes = tuple(empty(shape, dtype) for _ in range(op.keeps))
+    values = empty(op.element_shape(shape), arrays[0].dtype) if op.reduce is None else None
 
     def block(index: Index) -> tuple[Array, ...]:
         outputs, *rest = op.step(xp, [cut(a, index) for a in arrays], order, read_labels=True)
@@ -79,8 +78,7 @@ def sweep(
     sums: list[Array] = []
     for index, outputs in zip(blocks, run(block, blocks), strict=True):
         if not sums:
-            kept = tuple(1 if a in op.reduce else n for a, n in enumerate(elements))
-            sums = [empty(kept, o.dtype) for o in outputs]
+            sums = [empty(kept, o.dtype) for kept, o in zip(op.sum_shapes(shape), outputs, strict=True)]
             for s in sums:
                 s[...] = 0
         for s, o in zip(sums, outputs, strict=True):
@@ -102,20 +100,20 @@ def sweep_back(
 ) -> tuple[Array, ...]:
     """The gradients of an operation that saves no slope, from derivatives for its outputs: its inputs are swept a second time.
 
-    What the first sweep `kept` becomes the gradients: itself with `in_place`, else a copy.
+    What the first sweep `kept` becomes the gradients, as far as there are so many: itself with `in_place`, else a copy.
     """
     shape = tuple(arrays[0].shape)
     spread = op.spread_all(xp, arrays[0], cotangents)
-    if prod(shape) <= size:
-        return op.gradient(xp, arrays, spread, kept if in_place else [xp.multiply(k, 1) for k in kept], read_labels=True)
-    gradients = tuple(kept) if kept and in_place else tuple(empty(shape, a.dtype) for a in arrays[: op.predictions])
     if not in_place:
-        for whole, k in zip(gradients, kept, strict=False):
-            whole[...] = k
+        kept = [*(xp.multiply(k, 1) for k in kept[: op.predictions]), *kept[op.predictions :]]
+    if prod(shape) <= size:
+        made = op.gradient(xp, arrays, spread, kept, read_labels=None)
+        return tuple([xp.astype(g, a.dtype, copy=False) for g, a in zip(made, arrays, strict=False)])
+    gradients = tuple(kept[: op.predictions]) if kept else tuple(empty(shape, a.dtype) for a in arrays[: op.predictions])
 
     def block(index: Index) -> None:
-        inputs, derivatives, own = ([cut(a, index) for a in some] for some in (arrays, spread, gradients if kept else ()))
-        for whole, part in zip(gradients, op.gradient(xp, inputs, derivatives, own, read_labels=True), strict=True):
+        inputs, derivatives, own = ([cut(a, index) for a in some] for some in (arrays, spread, kept))
+        for whole, part in zip(gradients, op.gradient(xp, inputs, derivatives, own, read_labels=None), strict=True):
             if not any(part is a for a in own):
                 whole[index] = part
 

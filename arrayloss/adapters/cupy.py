@@ -34,6 +34,8 @@ NARROW = 32  # rows of fewer classes belong to one thread, and all rows whose cl
 class CuPy(Adapter):
     """Generated kernels on the device of the predictions; `fused=False` makes the array calls one by one."""
 
+    joins = False  # a kernel of one formula computes its softmax in registers
+
     def __init__(self, fused: bool = True) -> None:
         super().__init__(xp)
         self.name = "cupy"

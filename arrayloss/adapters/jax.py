@@ -89,7 +89,7 @@ def _outputs_jvp(op: Any, primals: tuple[Array, ...], tangents: tuple[Any, ...])
     if any(moving[: op.predictions]):
         directions = [t if m else None for t, m in zip(tangents[: op.predictions], moving, strict=False)]
         for i, m in enumerate(op.push(xp, primals, residual, directions)):
-            moved[i] = m
+            moved[i] = moved[i] if m is None else m
     live = [i for i in range(op.predictions, len(primals)) if moving[i] and jnp.issubdtype(primals[i].dtype, jnp.floating)]
     if live:
 

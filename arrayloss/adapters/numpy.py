@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from operator import attrgetter
 from typing import Any
 
 import array_api_compat.numpy as xp
@@ -59,7 +60,7 @@ class NumPy(Adapter):
 
     def linearize(self, op: Any, arrays: Sequence[Array]) -> tuple[tuple[Array, ...], Pull]:
         if not op.saves_slope:
-            outputs, kept = self._sweep(op, arrays, int(op.keeps))
+            outputs, kept = self._sweep(op, arrays, min(op.keeps, 1))
             return outputs, lambda cotangents: self._sweep_back(op, arrays, cotangents, kept)
         outputs, slopes = self._sweep(op, arrays, 1)
         slopes = tuple(map(np.asarray, slopes))  # of a 0-d prediction the slope is a scalar
@@ -115,4 +116,4 @@ def _run(block: Callable[[Any], Any], blocks: Iterable[Any]) -> Iterable[Any]:
 
 
 ADAPTER = NumPy()
-ARGUMENTS[np.ndarray] = lambda array: (array.dtype, array.shape)
+ARGUMENTS[np.ndarray] = attrgetter("dtype", "shape")

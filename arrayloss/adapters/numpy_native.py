@@ -41,6 +41,13 @@ def _flat(labels: Array, shape: tuple[int, ...], axis: int) -> Array:
     return start.ravel() + labels.reshape(-1) * inner
 
 
+def _others(p: Array, axis: int) -> Array:
+    """For every class of a row the sum of the others."""
+    q = np.empty_like(p)
+    others(np.add, np.moveaxis(p, axis, 0), np.moveaxis(q, axis, 0))
+    return q
+
+
 class Namespace(special.Native):
     """The array API on NumPy, with its special functions in few passes."""
 
@@ -184,12 +191,7 @@ class Namespace(special.Native):
                 return _generic(special.softmax_parts)(NAMESPACE, x, axis)
             p = np.divide(p, s, out=p)
 
-        def complement() -> Array:
-            q = np.empty_like(p)
-            others(np.add, np.moveaxis(p, axis, 0), np.moveaxis(q, axis, 0))
-            return q
-
-        return None, p, complement
+        return None, p, lambda: _others(p, axis)
 
     @staticmethod
     def softmax_back(top: Array | None, p: Array, u: Array, axis: int) -> Array:
@@ -204,24 +206,33 @@ class Namespace(special.Native):
         return np.multiply(p, v, out=p)
 
     @staticmethod
-    def softmax_at_label(x: Array, labels: Array, axis: int) -> tuple[Array, Array, Array]:
+    def softmax_pair(x: Array, axis: int, kept: Array | None = None) -> tuple[Array, Array, Array, Array]:
+        if kept is None or not 2 <= x.shape[axis] <= 32 or not float(kept.min(initial=1)) > 1e-30:
+            return _generic(special.softmax_pair)(NAMESPACE, x, axis)
+        q = _others(kept, axis)
+        loss = q / kept
+        return np.expand_dims(kept.argmax(axis=axis), axis), kept, q, np.log1p(loss, out=loss)
+
+    @staticmethod
+    def softmax_at_label(x: Array, labels: Array, axis: int, kept: Array | None = None) -> tuple[Array, Array, Array]:
         """q_y = 1 - p_y is the sum beside the label; -log(p_y) is log1p(rest / e_y), of which nothing cancels.
 
         The maximum of a row need not be taken off where the sum of its exponentials is neither small nor large: what is lost
         below the smallest number is then no number after the division either, and no quotient overflows.
         """
         places = _flat(labels, x.shape, axis)
-        e = np.exp(x, order="C")
+        e = np.exp(x, order="C") if kept is None else np.array(kept, order="C")
         e_y, rest = _taken_out(e, places, labels.shape, axis)
         s = rest + e_y
-        if not (s.min(initial=1) >= 1 and s.max(initial=1) < 1e7):
+        if kept is None and not (1 <= s.min(initial=1) and s.max(initial=1) < 1e7):
             e = np.subtract(x, x.max(axis=axis, keepdims=True), order="C")
             e = np.exp(e, out=e)
             e_y, rest = _taken_out(e, places, labels.shape, axis)
             s = rest + e_y
         if not e_y.min(initial=1) > 1e-30:  # too far below the maximum; or NaN, which an infinite maximum gives too
             return _generic(special.softmax_at_label)(NAMESPACE, x, labels, axis)
-        e /= s
+        if kept is None:
+            e /= s
         q = rest / s
         e.reshape(-1)[places] = -q.reshape(-1)
         return np.log1p(rest / e_y), e, q

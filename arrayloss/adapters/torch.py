@@ -7,8 +7,9 @@ the backward pass: for double backward, forward mode, `torch.func`, compilers, s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import compress
+from operator import attrgetter
 from typing import Any
 
 import array_api_compat.torch as xp
@@ -39,8 +40,48 @@ class _Traced(special.Native):
     library = xp
 
     @staticmethod
+    def narrow(labels: Tensor, classes: int) -> Tensor:
+        wide = labels.dtype == torch.int64 and classes < 2**31
+        return labels.clamp(-1, classes).to(torch.int32) if wide else labels  # compiled, choices by 64 bits take twice the time
+
+    @staticmethod
+    def as_index(a: Tensor) -> Tensor:
+        return a if a.dtype == torch.int32 else a.to(torch.int64)
+
+    @staticmethod
+    def positions(a: Tensor, axis: int) -> Tensor:
+        shape = tuple(-1 if i == axis % a.ndim else 1 for i in range(a.ndim))
+        return torch.arange(a.shape[axis], dtype=torch.int32, device=a.device).reshape(shape)
+
+    @staticmethod
     def at_label(a: Tensor, labels: Tensor, axis: int) -> Tensor:
-        return torch.gather(a, axis, labels)  # `take_along_dim` would tie a compiled loss to one batch size
+        if torch.compiler.is_compiling() and axis != a.ndim - 1:  # a gather across lines of memory would be one more pass over it
+            here = _Traced.positions(a, axis) == labels.to(torch.int32)
+            return torch.where(here, a, 0).sum(axis, keepdim=True, dtype=a.dtype)
+        return torch.gather(a, axis, labels.to(torch.int64))  # `take_along_dim` would tie a compiled loss to one batch size
+
+    @staticmethod
+    def with_label(a: Tensor, labels: Tensor, entries: Any, axis: int) -> Tensor:
+        return torch.where(_Traced.positions(a, axis) == labels.to(torch.int32), entries, a)
+
+    @staticmethod
+    def softmax_parts(x: Tensor, axis: int, kept: Tensor | None = None) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
+        """What is likelier than 1/2 has the sum of the others beside it: compilers take maxima and sums, but unroll an argmax."""
+        m = x.amax(axis, keepdim=True)
+        e = torch.where(x == float("inf"), 0.0, x - m).exp()
+        p = e / e.sum(axis, keepdim=True)
+
+        def complement() -> Tensor:
+            likely = p > 0.5
+            return torch.where(likely, torch.where(likely, 0.0, p).sum(axis, keepdim=True), 1 - p)
+
+        return x.argmax(axis, keepdim=True), p, complement
+
+    @staticmethod
+    def softmax_back(top: Tensor, p: Tensor, u: Tensor, axis: int) -> Tensor:
+        best = p == p.amax(axis, keepdim=True)
+        v = u - torch.where(best, u, -float("inf")).amax(axis, keepdim=True)
+        return p * (v - (p * v).sum(axis, keepdim=True))
 
 
 _TRACED = _Traced()
@@ -122,7 +163,7 @@ def _push(op: Any, arrays: Sequence[Tensor], tangents: Sequence[Any]) -> tuple[A
     moved: list[Any] = [torch.zeros_like(o) if o.is_floating_point() else None for o in outputs]
     if any(t is not None for t in tangents[: op.predictions]):
         for i, m in enumerate(op.push(_TRACED, arrays, residual, tangents[: op.predictions])):
-            moved[i] = moved[i] + m
+            moved[i] = moved[i] if m is None else moved[i] + m
     live = [i for i in range(op.predictions, len(arrays)) if tangents[i] is not None]
     if live:
         floating = [i for i, m in enumerate(moved) if m is not None]
@@ -138,7 +179,8 @@ class _Fast(torch.autograd.Function):
         ctx.op = op
         ctx.save_for_backward(*arrays, *slopes)  # the slopes too, for checkpoints and for hooks that store what is saved elsewhere
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*outputs[1:])
+        if len(outputs) > 1:
+            ctx.mark_non_differentiable(*outputs[1:])
         return outputs
 
     @staticmethod
@@ -156,15 +198,19 @@ class _Fast(torch.autograd.Function):
         return (None, *_scaled(op, arrays, slopes, g, in_place=not keep), *nothing)
 
 
+_apply_fast = super(torch.autograd.Function, _Fast).apply  # without what looks for transforms, which are not on
+
+
 class _Twice(torch.autograd.Function):
     """For operations that save no slope: the inputs are swept again in the backward pass, where what was kept becomes the gradient."""
 
     @staticmethod
     def forward(ctx: Any, op: Any, *arrays: Tensor) -> tuple[Tensor, ...]:
-        outputs, kept = _sweep(op, arrays, int(op.keeps))
+        outputs, kept = _sweep(op, arrays, min(op.keeps, 1))
         ctx.op = op
         ctx.save_for_backward(*arrays, *kept)
         ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(*(o for o, moves in zip(outputs, op.moving, strict=True) if not moves))
         return outputs
 
     @staticmethod
@@ -196,13 +242,13 @@ def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
 
 
 def _scaled(op: Any, arrays: Sequence[Tensor], slopes: Sequence[Tensor], g: Any, in_place: bool = True) -> tuple[Tensor, ...]:
-    """The slopes of a sweep times the cotangent, which is 1 most of the time."""
+    """The slopes of a sweep times the cotangent, which is 1 most of the time and many, of `vmap`, only if not in place."""
     g = op.spread(xp, arrays[0], g)
-    if isinstance(g, float) or (g.ndim == 0 and not _is_batched(g)):
+    if isinstance(g, float) or (g.ndim == 0 and (in_place or not _is_batched(g))):
         g = float(g)
-        if g == 1 and in_place:
-            return tuple(s.to(x.dtype) for s, x in zip(slopes, arrays, strict=False))
-    return tuple((s.mul_(g) if in_place else s * g).to(x.dtype) for s, x in zip(slopes, arrays, strict=False))
+    if not (isinstance(g, float) and g == 1 and in_place):
+        slopes = [s.mul_(g) if in_place else s * g for s in slopes]
+    return tuple([s.to(x.dtype) for s, x in zip(slopes, arrays, strict=False)])
 
 
 def _sweep_back(
@@ -211,30 +257,14 @@ def _sweep_back(
     return sweep_back(op, _EAGER, arrays, cotangents, kept, size=BLOCK, empty=_empty, in_place=in_place)
 
 
-def _unwatched() -> bool:
-    """Whether nothing looks on but reverse-mode autograd: no compiler, no tracer, no transform."""
-    return not (
-        torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or forward_ad._current_level >= 0  # tensors may be dual, with gradients disabled too
-        or torch.jit.is_tracing()
-        or torch._C._len_torch_dispatch_stack()
-    )
-
-
 def is_plain(arrays: Sequence[Any]) -> bool:
     """Whether nothing watches these tensors but reverse-mode autograd, and they are on the CPU."""
-    if not _unwatched():
+    if not ADAPTER.repeats():
         return False
     for a in arrays:  # noqa: SIM110  # a generator would take as long as the rest
-        if type(a) not in _PLAIN or not a.is_cpu:
+        if type(a) not in _PLAIN or not a.is_cpu or torch._C._functorch.is_functorch_wrapped_tensor(a):
             return False
     return True
-
-
-def _signature(a: Tensor) -> tuple[Any, ...] | None:
-    """What tells a tensor from others before it is read."""
-    return (a.dtype, a.shape) if a.is_cpu and a.layout is torch.strided else None
 
 
 _PLAIN = (Tensor, torch.nn.Parameter)
@@ -269,6 +299,15 @@ class Torch(Adapter):
     def constant(self, values: Any, dtype: Any, like: Tensor) -> Tensor:
         return torch.as_tensor(values, dtype=dtype, device=like.device)
 
+    def varying(self, number: float, dtype: Any, like: Tensor) -> Tensor | None:
+        if not torch.compiler.is_compiling():
+            return None
+        from torch.fx.experimental.symbolic_shapes import has_static_value  # there already, but heavy where nothing is compiled
+
+        if has_static_value(number):
+            return None
+        return torch.ones((), dtype=dtype, device=like.device) * number  # of a product the compiler makes one of tensors
+
     def has_float64(self, array: Tensor) -> bool:
         return array.device.type != "mps"
 
@@ -276,21 +315,26 @@ class Torch(Adapter):
         return is_plain((array,))
 
     def repeats(self) -> bool:
-        return _unwatched()
+        return not (
+            torch.compiler.is_compiling()
+            or torch._C._are_functorch_transforms_active()
+            or forward_ad._current_level >= 0  # tensors may be dual, with gradients disabled too
+            or torch._C._is_tracing()
+            or torch._C._len_torch_dispatch_stack()
+        )
 
     def forward(self, op: Any, arrays: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        arrays = tuple(arrays)
-        learning = torch.is_grad_enabled() and any(a.requires_grad for a in arrays)
-        if torch.compiler.is_compiling():  # without a gradient no Function: dynamo would hand our forward a context
-            return _General.apply(op, *arrays) if learning else op.forward(_TRACED, arrays)
+        needs = [a.requires_grad for a in arrays] if torch.is_grad_enabled() else []
         if not is_plain(arrays):
+            if torch.compiler.is_compiling():  # without a gradient no Function: dynamo would hand our forward a context
+                return _General.apply(op, *arrays) if True in needs else op.forward(_TRACED, arrays)
             return _GeneralWithForwardMode.apply(op, *arrays)
-        if not learning:
+        if True not in needs:
             return _sweep(op, arrays, 0)[0]
-        if any(a.requires_grad for a in arrays[op.predictions :]):
+        if True in needs[op.predictions :]:
             op.check_labels(xp, arrays)
             return _GeneralWithForwardMode.apply(op, *arrays)
-        return (_Fast if op.saves_slope else _Twice).apply(op, *arrays)
+        return (_apply_fast if op.saves_slope else _Twice.apply)(op, *arrays)
 
     def linearize(self, op: Any, arrays: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Pull]:
         if not is_plain(arrays):
@@ -299,7 +343,7 @@ class Torch(Adapter):
             op.check_labels(xp, arrays)
             return super().linearize(op, arrays)
         if not op.saves_slope:
-            outputs, kept = _sweep(op, arrays, int(op.keeps))
+            outputs, kept = _sweep(op, arrays, min(op.keeps, 1))
             return outputs, lambda cotangents: _sweep_back(op, arrays, cotangents, kept, in_place=True)
         outputs, slopes = _sweep(op, arrays, 1)
         return outputs, lambda cotangents: _scaled(op, arrays, slopes, cotangents[0])
@@ -311,7 +355,7 @@ class Torch(Adapter):
 
 
 ADAPTER = Torch()
-ARGUMENTS.update(dict.fromkeys(_PLAIN, _signature))
+ARGUMENTS.update(dict.fromkeys(_PLAIN, attrgetter("dtype", "shape", "device", "layout")))
 
 torch.utils._pytree.register_pytree_node(
     Parts,

@@ -52,6 +52,9 @@ class Eager(special.Native):
 
     library = xp
 
+    def native(self, name: str) -> Any:
+        return _OWN.get(name)
+
     float32, float64, int64 = torch.float32, torch.float64, torch.int64
     magnitude = staticmethod(lambda off, h: torch.abs(off))
     minimum = staticmethod(torch.minimum)
@@ -204,18 +207,33 @@ class Eager(special.Native):
         return result.scatter_(axis, top, others).mul_(p).addcmul_(weight, q, value=-1)
 
     @staticmethod
-    def softmax_at_label(x: Tensor, labels: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
+    def softmax_pair(x: Tensor, axis: int, kept: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        if kept is None or not 2 <= x.shape[axis] <= 32 or not (kept.numel() and float(kept.min()) > _NORMAL[x.dtype]):
+            return _generic(special.softmax_pair)(_EAGER, x, axis)
+        q = _others(kept, axis)
+        return kept.argmax(axis, keepdim=True), kept, q, torch.div(q, kept).log1p_()
+
+    @staticmethod
+    def softmax_at_label(x: Tensor, labels: Tensor, axis: int, kept: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """q_y = 1 - p_y is the sum beside the label, and -log(p_y) is log1p(q_y / p_y), of which nothing cancels."""
-        p = torch.softmax(x, axis)
-        if axis != x.ndim - 1 and x.shape[axis] > 32:
+        p = torch.softmax(x, axis) if kept is None else kept
+        if kept is None and axis != x.ndim - 1 and x.shape[axis] > 32:
             p.div_(p.sum(axis, keepdim=True))  # across rows in memory, softmax adds its terms one after the other
         p_y = torch.gather(p, axis, labels)
         if not (p_y.numel() and float(p_y.min()) > _NORMAL[x.dtype]):  # or NaN, an infinite logit among others
             return _generic(special.softmax_at_label)(_EAGER, x, labels, axis)
-        slope = p.scatter_(axis, labels, 0.0)
-        q = slope.sum(axis, keepdim=True)
-        slope.scatter_(axis, labels, -q)
+        slope = p if kept is None else torch.empty_like(p)
+        if axis != x.ndim - 1 and x.shape[axis] <= 32:  # across memory, masks take a third of scattering
+            here = Eager.one_hot(labels, p, axis)
+            torch.addcmul(p, here, p, value=-1, out=slope)
+            q = slope.sum(axis, keepdim=True)
+            slope.addcmul_(here, q, value=-1)
+        else:
+            torch.scatter(p, axis, labels, 0.0, out=slope)
+            q = slope.sum(axis, keepdim=True)
+            slope.scatter_(axis, labels, -q)
         return torch.div(q, p_y, out=p_y).log1p_(), slope, q
 
 
+_OWN = {name: getattr(Eager, name) for name in vars(Eager) if not name.startswith("_")}
 _EAGER = Eager()

@@ -52,8 +52,8 @@ def judge(sweep: Sweep, backend: str, quantity: str, which: int, computed: Float
     flushed = np.zeros(sweep.targets.shape[:1], dtype=bool)
     for a in (*sweep.predictions, sweep.targets):
         small = (a != 0) & (np.abs(a) < np.ldexp(1.0, -1022 if sweep.dtype == "float64" else -126))
-        flushed |= small.any(axis=-1) if small.ndim > 1 else small
-    flushed = flushed if size.ndim == 1 else flushed[:, None]
+        flushed |= small.reshape(len(small), -1).any(axis=1)
+    flushed = flushed.reshape(-1, *(1 for _ in size.shape[1:]))
     low = tiny if sweep.dtype == "float16" else np.ldexp(tiny, bound.underflow)  # of float32, where float16 is computed, it is far away
     subnormal = known & (((size < low) & (size > 0)) | flushed)
     normal = known & ~subnormal
@@ -92,7 +92,7 @@ def _place(sweep: Sweep, at: tuple[Any, ...], computed: float, exact: float) -> 
     row = at[0]
     inputs = [p[row] for p in sweep.predictions] + [sweep.targets[row]]
     shown = ", ".join(_hex(a) for a in inputs)
-    entry = f" entry {at[1]}" if len(at) > 1 else ""
+    entry = f" entry {', '.join(map(str, at[1:]))}" if len(at) > 1 else ""
     return f"({shown}){entry}: {computed!r} for {exact!r}"
 
 
@@ -161,9 +161,7 @@ def _transformed(call: Any, predictions: Sequence[Array], targets: Array, librar
 
 def form(sweep: Sweep) -> tuple[str, str, str]:
     """The row of `PROMISES` that a sweep belongs to."""
-    given = {"real": "numbers", "unit": "probs"}.get(sweep.oracle.predictions[0], sweep.oracle.predictions[0])
-    given = "logits" if given == "numbers" and sweep.kind != "real" else given
-    return sweep.loss, given, "hard" if sweep.hard else "soft"
+    return sweep.loss, sweep.given, "hard" if sweep.hard else "soft"
 
 
 def bound_of(sweep: Sweep, quantity: str) -> Bound:

@@ -39,10 +39,9 @@ class Bound:
         dtype = "float64" if sweep.dtype == "float64" else "float32"
         library = backend.split()[0]
         extra = self.extra.get(library, 0.0) + self.extra.get(f"{library} {dtype}", 0.0)
-        gamma = sweep.options.get("gamma", 2.0)
-        allowed = (getattr(self, dtype) + self.per_gamma * gamma + extra) * spacing(of, dtype)
+        allowed = (getattr(self, dtype) + self.per_gamma * sweep.gamma + extra) * spacing(of, dtype)
         if self.spread:
-            power = 1 + gamma if "focal" in sweep.loss else 1
+            power = 1 + sweep.gamma if "focal" in sweep.loss else 1
             below = sweep.spread["value" if quantity == "value" else "derivative"]
             allowed = allowed + power * below * np.ldexp(of, -FORMATS[dtype].digits)
         return allowed + (0.51 * spacing(size, sweep.dtype) if sweep.dtype in ("float16", "bfloat16") else 0.0)
@@ -60,6 +59,10 @@ PRIMITIVES = f"{POWER}; NumPy's float32 exp has errors of 2.5 ulp, XLA's float64
 ROWS = "NumPy adds up a long row in eight sums, entry by entry: equal entries are rounded alike"
 RANDOM = "of 200000 random rows one in a thousand exceeds 3.6 ulp, none 7"
 NOTHING = Bound(0, 0)
+
+
+def _because(*reasons: str) -> str:
+    return "; ".join(filter(None, reasons))
 
 
 def _table() -> dict[tuple[str, str, str], tuple[Bound, Bound, Bound | None]]:
@@ -133,6 +136,18 @@ def _table() -> dict[tuple[str, str, str], tuple[Bound, Bound, Bound | None]]:
             None if soft else Bound(12, 12, per_gamma=6, spread=True, terms=True, underflow=14, reason=f"{SPREAD}; {POWER}; {ZEROS}"),
         )
         made["softmax_focal_loss", "probs", targets] = Bound(5, 5), Bound(5, 5), None
+    for loss in ("dice_loss", "jaccard_loss", "tversky_loss", "focal_tversky_loss", "generalized_dice_loss"):
+        power, why = (2.0, POWER) if loss == "focal_tversky_loss" else (0.0, "")
+        for targets in ("hard", "soft"):
+            soft = targets == "soft"
+            for given in ("softmax", "sigmoid", "probs"):
+                spread = SPREAD if given == "softmax" else ""
+                zeros = ZEROS if soft or spread else ""
+                made[loss, given, targets] = (
+                    Bound(4, 4, per_gamma=power, spread=bool(spread), reason=_because(spread, why)),
+                    Bound(16, 16, per_gamma=power, spread=bool(spread), terms=bool(zeros), reason=_because(spread, why, zeros)),
+                    None,
+                )
     made["kl_divergence", "logits", "soft"] = (
         Bound(4, 4, extra={"numpy": 2.0}, underflow=26, reason=f"{RANDOM}; {ROWS}"),
         Bound(4, 4, extra={"numpy": 2.0}, terms=True, underflow=26, reason=f"{RANDOM}; {ROWS}; {ZEROS}"),
@@ -173,9 +188,11 @@ differ by no more than the sum of their bounds. There is no NaN, and no zero or 
 
 `gamma` is that of the focal losses. `spread` is how far a logit lies below the maximum of its row, as far as it counts: spread/2 is
 counted in relative epsilons (up to twice as many ulps), and a focal loss has it 1 + gamma times. "Soft" are targets that are neither
-labels nor 0 and 1, and all targets of regression. Results within 8 bits of the smallest normal number are set apart (14 bits for the
-Hessian diagonal of focal losses, 40 for soft targets of focal losses from probabilities, 26 for the divergence): a factor or a correction
-of them may be subnormal, and XLA makes it 0.
+labels nor 0 and 1, and all targets of regression. For losses of overlaps "given" is the activation; where `smooth` is 0 every class is
+there, since an absent one has the loss 1 as long as its probabilities do not underflow, and then 0.
+
+Results within 8 bits of the smallest normal number are set apart (14 bits for the Hessian diagonal of focal losses, 40 for soft targets
+of focal losses from probabilities, 26 for the divergence): a factor or a correction of them may be subnormal, and XLA makes it 0.
 
 | loss | given | targets | value | gradient | Hessian diagonal |
 | --- | --- | --- | --- | --- | --- |"""

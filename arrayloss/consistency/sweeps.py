@@ -19,6 +19,7 @@ from mpmath import mpf
 from . import oracles
 from .libraries import rounded
 from .oracles import ORACLES, Oracle
+from .overlap_oracles import OVERLAPS
 from .ulp import Exact
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -56,6 +57,17 @@ class Sweep:
     @property
     def rows(self) -> bool:
         return self.oracle.rows
+
+    @property
+    def gamma(self) -> float:
+        """The gamma of a focal loss."""
+        return float(self.options.get("gamma", 2.0))
+
+    @property
+    def given(self) -> str:
+        """What the predictions are."""
+        domain = self.oracle.predictions[0]
+        return {"real": "numbers" if self.kind == "real" else "logits", "unit": "probs"}.get(domain, domain)
 
     @cached_property
     def spread(self) -> dict[str, Floats]:
@@ -129,6 +141,10 @@ def _numbers(jets: Sequence[Any], order: int, shape: tuple[int, ...]) -> Numbers
 @cache
 def sweeps(dtype: str, loss: str, dense: bool = True) -> tuple[Sweep, ...]:
     """All sweeps of a loss; with `dense=False` about a fifth of the points."""
+    if loss in OVERLAPS:
+        from .overlap_sweeps import overlap_sweeps
+
+        return tuple(overlap_sweeps(dtype, loss, dense))
     return tuple(_sweeps(dtype, loss, dense))
 
 

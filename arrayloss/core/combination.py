@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .check import is_number
+from .joint import Together
 from .parts import Parts
 
 Array = Any
@@ -71,15 +72,20 @@ class Combination(Algebra):
 
     def components(self, *arrays: Array, **shared: Any) -> tuple[Array, dict[str, Array]]:
         """The loss, and the value of every term before its coefficient by name; equal names are numbered from 2 on."""
-        options = self._shared(shared)
-        values = [term(*arrays, **o) for (_, term), o in zip(self.terms, options, strict=True)]
+        calls, masks = self._calls(arrays, shared)
+        outputs = self._together(calls, masks).forward()
+        values = [next(call.answer(own)) for call, own in zip(calls, outputs, strict=True)]
         return self._sum(values), dict(zip(self.names, values, strict=True))
 
     def value_and_grad(self, *arrays: Array, **shared: Any) -> tuple[Array, Any]:
         """What the call returns, and its gradient with respect to the predictions."""
-        options = self._shared(shared)
-        pairs = [term.value_and_grad(*arrays, **o) for (_, term), o in zip(self.terms, options, strict=True)]
-        return self._sum([value for value, _ in pairs]), self._sum([gradient for _, gradient in pairs])
+        calls, masks = self._calls(arrays, shared)
+        outputs, pull = self._together(calls, masks).linearize()
+        stages = [call.answer(own) for call, own in zip(calls, outputs, strict=True)]
+        value = self._sum([next(answer) for answer in stages])
+        slopes = [[None if d is None else c * d for d in next(answer)] for (c, _), answer in zip(self.terms, stages, strict=True)]
+        gradients = pull(slopes)
+        return value, gradients if len(gradients) > 1 else gradients[0]
 
     def grad_and_hess(self, *arrays: Array, **shared: Any) -> tuple[Any, Any]:
         """First and second derivatives of the sum for every prediction, where all terms have them."""
@@ -89,15 +95,17 @@ class Combination(Algebra):
 
     def parts(self, *arrays: Array, **shared: Any) -> Parts:
         """The sums behind all terms, which add over batches and processes; their names begin with those of the terms."""
-        options = self._shared(shared)
-        each = [term.parts(*arrays, **o) for (_, term), o in zip(self.terms, options, strict=True)]
+        calls, masks = self._calls(arrays, shared)
+        outputs = self._together(calls, masks, for_parts=True).forward()
+        each = [term._signed(call.parts_of(own)) for (_, term), call, own in zip(self.terms, calls, outputs, strict=True)]
         names = tuple(f"{name}_{part}" for name, parts in zip(self.names, each, strict=True) for part in parts.names)
         return Parts(names, tuple(a for parts in each for a in parts.arrays), tuple((p.names, p.rule) for p in each))
 
     def finish(self, parts: Parts, *, normalizer: Any = None) -> Array:
         """The number that the parts stand for; differentiable."""
-        if not isinstance(parts.rule, tuple) or len(parts.rule) != len(self.terms):
-            raise ValueError(f"parts must be those of this combination; got parts named {', '.join(parts.names)}")
+        made = " + ".join(term.name for _, term in self.terms)
+        if not isinstance(parts.rule, tuple) or parts.makers != made:
+            raise ValueError(f"parts must be those of this combination of {made}; got parts of {parts.makers}")
         options = self._shared({} if normalizer is None else {"normalizer": normalizer})
         values, start = [], 0
         for (_, term), (names, rule), o in zip(self.terms, parts.rule, options, strict=True):
@@ -108,6 +116,17 @@ class Combination(Algebra):
 
     def _terms(self) -> tuple[tuple[float, Any], ...]:
         return self.terms
+
+    def _calls(self, arrays: Sequence[Array], shared: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
+        """The calls of the terms, and the `where` of each."""
+        options = self._shared(shared)
+        calls = [term._call(*arrays, **o) for (_, term), o in zip(self.terms, options, strict=True)]
+        return calls, [{**term.options, **o}.get("where") for (_, term), o in zip(self.terms, options, strict=True)]
+
+    @staticmethod
+    def _together(calls: Sequence[Any], masks: Sequence[Any], for_parts: bool = False) -> Together:
+        ops = [call.asked_for_parts() if for_parts else call.asked() for call in calls]
+        return Together(calls[0].backend, ops, [call.arrays for call in calls], masks)
 
     def _shared(self, given: Mapping[str, Any]) -> list[dict[str, Any]]:
         """What each term gets of the options of a call."""

@@ -157,7 +157,7 @@ class Inputs:
         if is_number(value) or getattr(value, "ndim", None) == 0:
             if not scalar:
                 raise TypeError(f"{name} must have one entry per class; got the single number {value!r}")
-            return number(name, value, low=0, high=high) if is_number(value) else self.parameter(name, value)
+            return self.parameter(name, value, low=0, high=high)
         if axis is None:
             axis = self.classes
         axis = self.ndim - 1 if axis is None else axis
@@ -182,8 +182,13 @@ class Inputs:
         if is_number(value):
             if float(value) <= above:
                 raise ValueError(f"{name} must be above {above:g}; got {value}")
-            return number(name, value, low=low, high=high)
-        value = self._array(name, value, "a number or a 0-d array")
+            value = number(name, value, low=low, high=high)
+            varying = self.backend.varying(value, self.compute, self.x)
+            if varying is None:
+                return value
+            value = varying
+        else:
+            value = self._array(name, value, "a number or a 0-d array")
         if value.ndim:
             raise ValueError(f"{name} must be a number or a 0-d array; got shape {tuple(value.shape)}")
         return self._add(value, self._casting(value, name), partial(self.xp.reshape, shape=(1,) * self.ndim))
@@ -196,6 +201,7 @@ class Inputs:
         *arguments: Any,
         class_weights: Any = None,
         mass: tuple[Callable[..., Array], Any] | None = None,
+        from_softmax: bool = False,
         weights: Any = None,
         where: Any = None,
         reduction: str = "mean",
@@ -204,7 +210,8 @@ class Inputs:
     ) -> Call:
         """The call of a separable loss. `arguments` are those of the kernel behind its predictions.
 
-        `class_weights` weigh elements, `mass` is what an element counts where the kernel weighs its own sum over classes.
+        `class_weights` weigh elements, `mass` is what an element counts where the kernel weighs its own sum over classes;
+        `from_softmax`: all that the kernel takes of its predictions is their softmax along the class axis.
         """
         factors = tuple(f for f in (self._per_element("weights", weights), class_weights) if f is not None)
         masks = self._where(where)
@@ -222,6 +229,7 @@ class Inputs:
             reduce=self._reduce(reduction, reduce_axes),
             half=self.half,
             wide=self.backend.has_float64(self.x),
+            from_softmax=from_softmax,
             mean=plain and reduction == "mean" and isinstance(normalizer, str) and normalizer == "weights",
         )
         normalizer = self._normalizer(normalizer, reduction)
@@ -281,6 +289,7 @@ class Inputs:
             outputs=names,
             half=self.half,
             wide=self.backend.has_float64(self.x),
+            from_softmax=rows and not decided,
             link=largest if rows and decided else link,
             slope=slope,
             axis=axis,

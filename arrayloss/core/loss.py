@@ -13,7 +13,7 @@ from .call import Call
 from .check import is_number, number
 from .combination import Algebra
 from .namespace import backend_of
-from .parts import Parts
+from .parts import Parts, Rule
 from .plan import Plans
 from .pooled import PooledCall
 
@@ -52,14 +52,14 @@ class Loss(Algebra, Generic[P]):
         return dict(self._options)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Array:
-        return self._call(*args, **kwargs).value()
+        return self._plans(args, kwargs).value()
 
     def value_and_grad(self, *args: P.args, **kwargs: P.kwargs) -> tuple[Array, Any]:
         """What the call returns, and its gradient with respect to the predictions (a tuple, if there are several).
 
         With `reduction="none"`, or with axes left over, it is the gradient of the sum of what the call returns.
         """
-        return self._call(*args, **kwargs).value_and_grad()
+        return self._plans(args, kwargs).value_and_grad()
 
     def grad_and_hess(self, *args: P.args, **kwargs: P.kwargs) -> tuple[Any, Any]:
         """First and second derivatives of the *sum* for every prediction: what gradient boosting takes.
@@ -71,17 +71,23 @@ class Loss(Algebra, Generic[P]):
 
     def parts(self, *args: P.args, **kwargs: P.kwargs) -> Parts:
         """The sums behind the number, which add over batches and processes."""
-        return self._call(*args, **kwargs).parts()
+        return self._signed(self._call(*args, **kwargs).parts())
+
+    def _signed(self, parts: Parts) -> Parts:
+        """Parts that know which loss made them."""
+        return Parts(parts.names, parts.arrays, Rule(self.name, parts.rule))
 
     def finish(self, parts: Parts, *, reduction: str | None = None, normalizer: Any = None) -> Array:
         """The number that the parts stand for, in their dtype; differentiable.
 
         Parts of overlaps know the options that they were made with; only `reduction` can be another one here.
         """
-        if parts.rule is not None:
+        if not isinstance(parts.rule, Rule) or parts.rule.loss != self.name:
+            raise ValueError(f"parts must be those of {self.name}; got parts of {parts.makers}")
+        if parts.rule.finish is not None:
             if normalizer is not None:
                 raise ValueError(f"normalizer is for means of elements; parts of overlaps have none; got {normalizer!r}")
-            rule = parts.rule if reduction is None else replace(parts.rule, reduction=reduction)
+            rule = parts.rule.finish if reduction is None else replace(parts.rule.finish, reduction=reduction)
             return next(rule(backend_of(parts.arrays[0], "parts"), parts.arrays))
         reduction = self._options.get("reduction", "mean") if reduction is None else reduction
         normalizer = self._options.get("normalizer", "weights") if normalizer is None else normalizer

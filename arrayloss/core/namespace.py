@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_BY_TYPE: dict[type, Any] = {}
+BACKENDS: dict[type, Any] = {}  # of the types of array that came
 _LIBRARIES = {"numpy": "numpy", "torch": "torch", "jax": "jax", "jaxlib": "jax", "cupy": "cupy", "dask": "dask"}
 _CONVERSIONS = {
     "list": "numpy.asarray(...)",
@@ -20,15 +20,10 @@ _CONVERSIONS = {
 
 def backend_of(array: Any, name: str = "array") -> Any:
     """The adapter for an array's library; `name` is how an error calls the array."""
-    found = _BY_TYPE.get(type(array))
+    found = BACKENDS.get(type(array))
     if found is None:
-        found = _BY_TYPE[type(array)] = _discover(array, name)
+        found = BACKENDS[type(array)] = _discover(array, name)
     return found
-
-
-def known_backend(array: Any) -> Any:
-    """The adapter for an array's library if it has been asked for before, else None."""
-    return _BY_TYPE.get(type(array))
 
 
 def adapter(library: str) -> Any:

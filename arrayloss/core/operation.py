@@ -89,16 +89,28 @@ class Operation:
     outputs: tuple[str, ...] = ("total",)  # of "total", "weight" and "count"
     half: bool = False  # predictions of 16 bits: computed in float32
     wide: bool = True  # the device has float64
+    from_softmax: bool = False  # the formula starts from the softmax of its prediction along the class axis, and from no other softmax
 
     # -- shapes ---------------------------------------------------------------------------------------------------
 
     def row_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """One entry for every element or row: what can be left out."""
-        return tuple(1 if i == self.classes else n for i, n in enumerate(shape))
+        c = self.classes
+        return tuple(shape) if c is None else (*shape[:c], 1, *shape[c + 1 :])
 
     def element_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The shape of what is summed, every axis kept."""
         return self.row_shape(shape)
+
+    def sum_shapes(self, shape: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+        """The shape of each output of a reduction, every axis kept."""
+        kept = tuple(1 if a in (self.reduce or ()) else n for a, n in enumerate(self.element_shape(shape)))
+        return (kept,) * len(self.outputs)
+
+    @property
+    def moving(self) -> tuple[bool, ...]:
+        """Which outputs depend on predictions."""
+        return (True,) * len(self.outputs)
 
     def _gone(self) -> tuple[int | None, ...]:
         """The axes that a caller does not see."""
@@ -107,7 +119,7 @@ class Operation:
     def output_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The shape of what a caller sees."""
         gone = self._gone()
-        return tuple(n for i, n in enumerate(shape) if i not in gone)
+        return tuple([n for i, n in enumerate(shape) if i not in gone])
 
     def settle(self, xp: Any, x: Array, outputs: Sequence[Array]) -> tuple[Array, ...]:
         """Outputs in the shape and dtype that a caller sees."""
@@ -130,6 +142,19 @@ class Operation:
         gone = self._gone()
         return xp.reshape(g, tuple(1 if i in gone else n for i, n in enumerate(x.shape)))
 
+    def spread_all(self, xp: Any, x: Array, cotangents: Sequence[Any]) -> tuple[Array, ...]:
+        """Cotangents of the outputs that depend on predictions (None: not asked for), in the dtype of the computation, every axis kept."""
+        gone, dtype = self._gone(), xp.float32 if self.half else x.dtype
+        shape = tuple(1 if i in gone else n for i, n in enumerate(x.shape))
+        given = next(g for g in cotangents if g is not None)
+
+        def spread(g: Any) -> Array:
+            if not hasattr(g, "dtype"):
+                return xp.zeros_like(spread(given)) if g is None else xp.full((1,) * x.ndim, g, dtype=dtype)
+            return xp.astype(xp.reshape(g, shape if g.ndim else (1,) * x.ndim), dtype, copy=False)
+
+        return tuple(spread(g) for g, moves in zip(cotangents, self.moving, strict=True) if moves)
+
     # -- steps ----------------------------------------------------------------------------------------------------
 
     @staticmethod
@@ -141,8 +166,8 @@ class Operation:
         if self.labels is not None:
             self._leave_out(xp, arrays, True)
 
-    def _leave_out(self, xp: Any, arrays: Sequence[Array], read_labels: bool) -> tuple[Array | None, Array | None, list[Array]]:
-        """What counts, which labels are valid, and the arrays that the formula may see.
+    def _leave_out(self, xp: Any, arrays: Sequence[Array], read_labels: bool | None) -> tuple[Array | None, Array | None, list[Array]]:
+        """What counts, which labels are valid, and the arrays that the formula may see. `read_labels`: None if they have been read.
 
         What does not count is replaced before any range check, gather or nonlinearity meets it.
         """
@@ -167,7 +192,8 @@ class Operation:
             i = labels.slot.index
             if read_labels:
                 labels.check(xp, arrays[i])
-            else:
+            elif read_labels is not None:
+                arrays[i] = special.narrow(xp, arrays[i], labels.classes)
                 valid = labels.valid(arrays[i])
                 if valid is not None and self.classes is not None and labels.binary:
                     valid = xp.all(valid, axis=self.classes, keepdims=True)

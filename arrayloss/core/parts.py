@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from typing import Any
 
 Array = Any
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How parts are finished: which loss made them, and what it does with them (None: a mean, which asks for nothing more)."""
+
+    loss: str
+    finish: Any = None
 
 
 class Parts:
@@ -40,8 +49,14 @@ class Parts:
 
     @property
     def rule(self) -> Any:
-        """How they are finished, with its options; None: as a mean, which asks for nothing more."""
+        """A `Rule`; one for each term of a combination; or None, where no loss made them."""
         return self._rule
+
+    @property
+    def makers(self) -> str:
+        """The loss or losses that made them, by name."""
+        rules = [rule for _, rule in self._rule] if isinstance(self._rule, tuple) else [self._rule]
+        return " + ".join("no loss" if rule is None else rule.loss for rule in rules)
 
     def __getattr__(self, name: str) -> Array:
         if name.startswith("_"):
@@ -57,13 +72,22 @@ class Parts:
         """The parts with `function` applied to every array, such as `detach` or an all-reduce."""
         return Parts(self._names, tuple(function(a) for a in self._arrays), self._rule)
 
+    def _settings(self) -> set[str]:
+        """What the rules have been given, as text."""
+        rules = [rule for _, rule in self._rule] if isinstance(self._rule, tuple) else [self._rule]
+        return {f"{f.name}={getattr(r.finish, f.name)}" for r in rules if r is not None and r.finish for f in fields(r.finish)}
+
     def _together(self, other: Parts, function: Any) -> Parts:
         if not isinstance(other, Parts):
             return NotImplemented
         if other._names != self._names:
             raise ValueError(f"parts of different losses do not add: {', '.join(self._names)} and {', '.join(other._names)}")
         if other._rule != self._rule:
-            raise ValueError(f"parts of different losses or options do not add: {self._rule} and {other._rule}")
+            if other.makers != self.makers:
+                raise ValueError(f"parts of different losses do not add: those of {self.makers} and of {other.makers}")
+            one, two = self._settings(), other._settings()
+            texts = (", ".join(sorted(a - b)) for a, b in ((one, two), (two, one)))
+            raise ValueError(f"parts of {self.makers} with different options do not add: {' and '.join(texts)}")
         return Parts(self._names, tuple(map(function, self._arrays, other._arrays)), self._rule)
 
     def __add__(self, other: Parts) -> Parts:

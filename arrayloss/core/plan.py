@@ -8,9 +8,10 @@ other arrays. Errors are not remembered, and what depends on values (labels in r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from operator import index
 from typing import Any
 
-from .namespace import known_backend
+from .namespace import BACKENDS
 
 Array = Any
 LIMIT = 64  # calls that one loss remembers; then it starts anew
@@ -23,18 +24,18 @@ def _several(values: tuple[Any, ...]) -> tuple[Any, ...] | None:
 
 # What has to be the same next time, by the type, which has to be the same too: True, 1 and 1.0 are equal, but not as options.
 OPTIONS: dict[type, Callable[[Any], Any]] = {
-    type(None): lambda _: "",
-    bool: lambda value: value,
-    int: lambda value: value,
-    float: lambda value: value or repr(value),  # 0.0 and -0.0 are equal
-    str: lambda value: value,
+    type(None): repr,
+    bool: index,
+    int: index,
+    float: float.hex,  # 0.0 and -0.0 are equal
+    str: str,
     tuple: _several,
 }
-ARGUMENTS = dict(OPTIONS)  # an adapter adds its arrays; None is the answer for those of which no call is remembered
+ARGUMENTS = dict(OPTIONS)  # an adapter adds its arrays, with all of them that a check may look at
 
 
 def _key(signatures: Mapping[type, Callable[[Any], Any]], values: Iterable[Any]) -> list[Any] | None:
-    """What the values have in common with those of every call like this one; None if they are not to be remembered."""
+    """What the values have in common with those of every call like this one; None if there is no telling."""
     key: list[Any] = []
     for value in values:
         kind = type(value)
@@ -56,28 +57,25 @@ class Plans:
         self._fixed = _key(OPTIONS, options.values()) is not None  # what is bound holds no array, which could change
 
     def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        backend = known_backend(args[0]) if args and self._fixed else None
-        if backend is None or not backend.repeats():  # before all else: a compiler that looks on is to see no dictionary of ours
-            return self._made(args, kwargs)
-        values = (*args, *kwargs.values()) if kwargs else args
-        parts = _key(ARGUMENTS, values)
-        if parts is None:
-            return self._made(args, kwargs)
-        key = (*parts, *kwargs)
-        plan = self._known.get(key)
-        if plan is not None:
-            call, steps = plan
-            return call.of([values[i] if how is None else how(values[i]) for i, how in steps])
-        call = self._made(args, kwargs)
-        steps = _steps(call, values)
+        """The call, new or like one before."""
+        backend = BACKENDS.get(type(args[0])) if args and self._fixed else None
+        key: tuple[Any, ...] | None = None
+        if backend is not None and backend.repeats():  # before all else: a compiler that looks on is to see no dictionary of ours
+            values = (*args, *kwargs.values()) if kwargs else args
+            parts = _key(ARGUMENTS, values)
+            if parts is not None:
+                key = (*parts, *kwargs)
+                plan = self._known.get(key)
+                if plan is not None:
+                    call, steps = plan
+                    return call.of([values[i] if how is None else how(values[i]) for i, how in steps])
+        call = self._function(*args, **({**self._options, **kwargs} if self._options else kwargs))
+        steps = None if key is None else _steps(call, values)
         if steps is not None:
             if len(self._known) >= LIMIT:
                 self._known.clear()
             self._known[key] = call.of(()), steps
         return call
-
-    def _made(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        return self._function(*args, **({**self._options, **kwargs} if self._options else kwargs))
 
 
 def _steps(call: Any, values: tuple[Any, ...]) -> list[tuple[int, Any]] | None:

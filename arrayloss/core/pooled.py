@@ -77,9 +77,9 @@ class Pooled(Operation):
     saves_slope = False
 
     @property
-    def keeps(self) -> bool:
-        """Whether p spares work in the backward pass; it takes the place of the gradient until then."""
-        return self.link is softmax and not self.half
+    def keeps(self) -> int:
+        """p spares work in the backward pass of a softmax; it takes the place of the gradient until then."""
+        return int(self.from_softmax and not self.half)
 
     def denominator(self, shape: Sequence[int]) -> float:
         """What divides p."""
@@ -102,24 +102,17 @@ class Pooled(Operation):
 
     def pull(self, xp: Any, arrays: Sequence[Array], residual: None, cotangents: Sequence[Any]) -> tuple[Array, ...]:
         """The gradient of the predictions, from derivatives for the sums (None: not asked for)."""
-        return self.gradient(xp, arrays, self.spread_all(xp, arrays[0], cotangents))
-
-    def spread_all(self, xp: Any, x: Array, cotangents: Sequence[Any]) -> tuple[Array, ...]:
-        """Derivatives for the sums in the dtype of the computation, every axis kept."""
-        dtype = xp.float32 if self.half else x.dtype
-        given = next(c for c in cotangents if c is not None)
-        wide = [xp.zeros_like(given) if c is None else c for c in cotangents]
-        shape = tuple(1 if i in self._gone() else n for i, n in enumerate(x.shape))
-        return tuple(xp.astype(xp.reshape(c, shape), dtype, copy=False) for c in wide)
+        (gradient,) = self.gradient(xp, arrays, self.spread_all(xp, arrays[0], cotangents))
+        return (xp.astype(gradient, arrays[0].dtype, copy=False),)
 
     def gradient(
-        self, xp: Any, arrays: Sequence[Array], spread: Sequence[Array], kept: Sequence[Array] = (), *, read_labels: bool = False
+        self, xp: Any, arrays: Sequence[Array], spread: Sequence[Array], kept: Sequence[Array] = (), *, read_labels: bool | None = False
     ) -> tuple[Array, ...]:
-        """`pull` of one block, given what `spread_all` made and what a sweep kept."""
+        """`pull` of one block, given what `spread_all` made and what a sweep kept, in the dtype of the computation."""
         assert self.slope is not None
         (p, q, pull, _), t, weighed = self._entries(xp, arrays, read_labels, kept)
         u = weighed(self.slope(xp, p, q, t, *self.arguments[2:], *spread))
-        return (xp.astype(pull(u), arrays[0].dtype, copy=False),)
+        return (pull(u),)
 
     def push(self, xp: Any, arrays: Sequence[Array], residual: None, tangents: Sequence[Any]) -> tuple[Array, ...]:
         """Tangents of the sums for a tangent of the predictions."""
@@ -140,7 +133,7 @@ class Pooled(Operation):
         return self.reduce or ()
 
     def _entries(
-        self, xp: Any, arrays: Sequence[Array], read_labels: bool, kept: Sequence[Array] = ()
+        self, xp: Any, arrays: Sequence[Array], read_labels: bool | None, kept: Sequence[Array] = ()
     ) -> tuple[tuple[Any, ...], Array, Move]:
         """What the link gives, the targets (booleans for masks and labels), and what weighs and leaves out."""
         keep, valid, arrays = self._leave_out(xp, arrays, read_labels)

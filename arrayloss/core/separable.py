@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 from . import dtypes, special
@@ -26,9 +25,24 @@ class Separable(Operation):
 
     saves_slope = True  # what a backward pass needs is one array per prediction, whatever the cotangent
 
+    @property
+    def keeps(self) -> int:
+        return self.predictions
+
+    @property
+    def moving(self) -> tuple[bool, ...]:
+        return tuple(name == "total" for name in self.outputs)
+
     def denominator(self, shape: Sequence[int]) -> float:
         """What divides the total, and with it the slopes; known so early, it costs a blocked sweep no pass of its own."""
-        return prod([shape[a] for a in self.reduce or ()]) * prod(self.weights) or 1 if self.mean else 1  # the mean over nothing is 0
+        if not self.mean:
+            return 1
+        weighs: float = 1
+        for a in self.reduce or ():
+            weighs *= shape[a]
+        for w in self.weights:
+            weighs *= w
+        return weighs or 1  # the mean over nothing is 0
 
     def settle(self, xp: Any, x: Array, outputs: Sequence[Array]) -> tuple[Array, ...]:
         if not self.mean:
@@ -43,7 +57,7 @@ class Separable(Operation):
         """
         keep, valid, arrays = self._leave_out(xp, arrays, read_labels)
         weights = [self._factor(xp, arrays[w.index], keep) if isinstance(w, Slot) else w for w in self.weights]
-        stages = self.kernel(xp, *(self._get(a, arrays) for a in self.arguments))
+        stages = self.kernel(xp, *[arrays[a.index] if isinstance(a, Slot) else a for a in self.arguments])
 
         def weighed(a: Array) -> Array:
             for w in weights:
@@ -53,13 +67,13 @@ class Separable(Operation):
             return a if keep is None else xp.where(keep, a, 0.0)
 
         value = weighed(next(stages))
-        result: list[Any] = [tuple(self._output(xp, name, value, weights, keep, arrays) for name in self.outputs)]
+        result: list[Any] = [tuple([self._output(xp, name, value, weights, keep, arrays) for name in self.outputs])]
         for _ in range(order):
             derivative = next(stages, None)
             if derivative is None:
                 raise NotImplementedError(f"no curvature is defined for {self.kernel.__name__.strip('_')}")
             many = derivative if isinstance(derivative, tuple) else (derivative,)
-            result.append(tuple(weighed(d) for d in many))
+            result.append(tuple([weighed(d) for d in many]))
         return tuple(result)
 
     def forward(self, xp: Any, arrays: Sequence[Array]) -> tuple[Array, ...]:
@@ -79,6 +93,10 @@ class Separable(Operation):
         if hasattr(g, "dtype"):
             g = xp.astype(g, slopes[0].dtype, copy=False)
         return tuple(xp.astype(g * s, x.dtype, copy=False) for s, x in zip(slopes, arrays, strict=False))
+
+    def spread_all(self, xp: Any, x: Array, cotangents: Sequence[Any]) -> tuple[Array, ...]:
+        (g,) = super().spread_all(xp, x, cotangents)
+        return (g / self.denominator(x.shape) if self.mean else g,)
 
     def push(self, xp: Any, arrays: Sequence[Array], slopes: Sequence[Array], tangents: Sequence[Any]) -> tuple[Array, ...]:
         """Tangent of the total for tangents of the predictions (None: it does not move)."""

@@ -26,6 +26,10 @@ class Native:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.library, name)
 
+    def native(self, name: str) -> Any:
+        """Its own version of a special function, or None; not what `__getattr__` finds."""
+        return getattr(self, name) if hasattr(type(self), name) else None
+
 
 def native_first(function: F) -> F:
     """A namespace's own version of a function is preferred."""
@@ -33,7 +37,7 @@ def native_first(function: F) -> F:
 
     @wraps(function)
     def pick(xp: Any, *args: Any, **kwargs: Any) -> Any:
-        native = getattr(xp, name) if isinstance(xp, Native) and hasattr(type(xp), name) else None  # not what `__getattr__` finds
+        native = xp.native(name) if isinstance(xp, Native) else None
         return function(xp, *args, **kwargs) if native is None else native(*args, **kwargs)
 
     return pick  # type: ignore[return-value]  # the same signature, by construction
@@ -169,6 +173,12 @@ def as_index(xp: Any, a: Array) -> Array:
 
 
 @native_first
+def narrow(xp: Any, labels: Array, classes: int) -> Array:
+    """Labels from 0 to `classes` - 1, perhaps in a smaller dtype; what is out of range may become something else that is."""
+    return labels
+
+
+@native_first
 def bounds(xp: Any, a: Array) -> tuple[int, int]:
     """The smallest and the largest of some labels, read now."""
     return int(xp.min(a)), int(xp.max(a))
@@ -271,11 +281,15 @@ def softmax_at_label(xp: Any, x: Array, labels: Array, axis: int) -> tuple[Array
     def below(x: Array) -> Array:
         return xp.where(x == float("inf"), xp.zeros_like(x), x - m)
 
-    d_y = below(at_label(xp, x, labels, axis))
-    e, e_y = xp.exp(below(x)), xp.exp(d_y)
-    rest = xp.sum(with_label(xp, e, labels, 0.0, axis), axis=axis, keepdims=True)
+    return at_label_of_exponentials(xp, xp.exp(below(x)), below(at_label(xp, x, labels, axis)), labels, axis)
+
+
+def at_label_of_exponentials(xp: Any, e: Array, d_y: Array, labels: Array, axis: int) -> tuple[Array, Array, Array]:
+    """`softmax_at_label` from e = exp(x - m) and d_y = x_y - m, where m is the maximum of its row."""
+    e_y = xp.exp(d_y)
+    others = with_label(xp, e, labels, 0.0, axis)  # all that is needed of e: one array for the sum and for the slope
+    rest = xp.sum(others, axis=axis, keepdims=True)
     s = rest + e_y
     likely = rest < e_y
     sure = xp.log1p(xp.where(likely, rest, 0.0) / xp.where(likely, e_y, 1.0))
-    q = rest / s
-    return xp.where(likely, sure, xp.log(s) - d_y), with_label(xp, e / s, labels, -q, axis), q
+    return xp.where(likely, sure, xp.log(s) - d_y), with_label(xp, others, labels, -rest, axis) / s, rest / s

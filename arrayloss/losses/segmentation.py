@@ -83,9 +83,13 @@ def _overlap_of_squares_slope(xp: Any, p: Array, q: Complement, t: Array, tp: Ar
 def _tversky(xp: Any, tp: Array, fp: Array, fn: Array, alpha: Any, beta: Any, smooth: Any) -> Iterator[Any]:
     miss = alpha * fp + beta * fn
     hit = tp + smooth
-    empty = hit + miss == 0  # nothing predicted and nothing there is a perfect overlap, and flat
+    # miss / (hit + miss) from the quotient of the smaller by the larger: autodiff of it cancels nothing either
+    better = miss <= hit
+    less, more = xp.where(better, miss, hit), xp.where(better, hit, miss)
+    empty = more == 0  # nothing predicted and nothing there is a perfect overlap, and flat
+    ratio = xp.where(empty, 0.0, xp.divide(less, xp.where(empty, 1.0, more)))
+    yield xp.where(better, ratio, 1.0) / (1 + ratio)
     whole = xp.where(empty, 1.0, hit + miss)
-    yield miss / whole
     share = hit / whole / whole  # the square of `whole` may underflow
     yield -(miss / whole / whole), alpha * share, beta * share
 
