@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,9 @@ class Measured:
     sweep: Sweep
     backend: str
     quantity: str
+    which: int  # prediction, for derivatives
+    computed: Floats
+    allowed: Floats  # the bound of every error; infinite where a result is set apart
     errors: Floats  # in ulps of the exact result, or of its terms
     excess: float  # the largest error over its bound: at most 1
     worst: str  # where, as hex floats
@@ -79,6 +83,9 @@ def judge(sweep: Sweep, backend: str, quantity: str, which: int, computed: Float
         sweep,
         backend,
         quantity,
+        which,
+        computed,
+        np.where(normal, allowed, np.inf),
         scaled[normal],
         float(ratio.max(initial=0.0)),
         _place(sweep, at, computed[at], exact.high[at]),
@@ -173,6 +180,17 @@ def measure(sweep: Sweep, library: Library, mode: str = "eager", quantities: Seq
     """Errors of every quantity over a sweep."""
     name = library.name if mode == "eager" else f"{library.name} {mode}"
     return judge_all(sweep, name, run(sweep, library, mode, quantities))
+
+
+def apart(measured: Sequence[Measured]) -> Iterator[tuple[float, str]]:
+    """How far two backends are from each other, over the sum of their bounds, and who and where: at most 1, for every pair of them."""
+    for a, b in combinations(measured, 2):
+        if (a.sweep, a.quantity, a.which) == (b.sweep, b.quantity, b.which) and a.backend != b.backend:
+            with np.errstate(all="ignore"):
+                away = np.where(a.computed == b.computed, 0.0, np.abs(a.computed - b.computed) / (a.allowed + b.allowed))
+            away = np.where(np.isfinite(a.allowed) & np.isnan(away), np.inf, np.nan_to_num(away, nan=0.0))
+            at = np.unravel_index(int(np.argmax(away)), away.shape)
+            yield float(away[at]), f"{a.backend} and {b.backend}, {a.quantity} at {_place(a.sweep, at, a.computed[at], b.computed[at])}"
 
 
 def judge_all(sweep: Sweep, name: str, results: Mapping[str, Sequence[Floats]]) -> list[Measured]:

@@ -10,7 +10,7 @@ import pytest
 from mpmath import mpf
 
 from arrayloss.consistency import oracles
-from arrayloss.consistency.accuracy import form, measure
+from arrayloss.consistency.accuracy import apart, form, judge_all, measure
 from arrayloss.consistency.bounds import PROMISES
 from arrayloss.consistency.libraries import LIBRARIES
 from arrayloss.consistency.oracles import ORACLES
@@ -60,10 +60,13 @@ def test_float32(loss, backend):
     assert not broken(m for s in some("float32", loss, backend, dense=True) for m in measure(s, library(backend)))
 
 
-@pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_float64(loss, backend):
-    assert not broken(m for s in some("float64", loss, backend) for m in measure(s, library(backend)))
+def test_float64_and_two_backends_differ_by_no_more_than_the_sum_of_their_bounds(loss):
+    backends = [name for name in ("numpy", "torch", "jax") if LIBRARIES[name].missing() is None]
+    for s in sweeps("float64", loss, False):
+        measured = [m for name in backends if s in some("float64", loss, name) for m in measure(s, library(name))]
+        assert not broken(measured)
+        assert not [where for far, where in apart(measured) if far > 1]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -98,10 +101,37 @@ def default_sweep(loss, dtype="float32"):
     return next(s for s in sweeps(dtype, loss, False) if plain(s))
 
 
-@pytest.mark.parametrize("backend", ["torch", "jax"])
 @pytest.mark.parametrize("loss", REPRESENTATIVE)
-def test_compiled(loss, backend):
-    assert not broken(measure(default_sweep(loss), library(backend), "compiled", ("value", "gradient")))
+def test_compilers_keep_the_bounds_and_differ_from_none_by_more_than_both(loss):
+    s = default_sweep(loss)
+    runs = [("numpy", "eager"), ("torch", "eager"), ("jax", "eager"), ("torch", "compiled"), ("jax", "compiled")]
+    measured = [m for name, mode in runs for m in measure(s, library(name), mode, ("value", "gradient"))]
+    assert not broken(measured)
+    pairs = list(apart(measured))
+    assert len(pairs) == 2 * len(runs) * (len(runs) - 1) // 2
+    assert not [where for far, where in pairs if far > 1]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_two_backends_differ_by_no_more_than_the_sum_of_their_bounds(loss):
+    for s in filter(plain, sweeps("float32", loss, False)):
+        pairs = list(apart([m for name in ("numpy", "torch", "jax") for m in measure(s, library(name), "eager", ("value", "gradient"))]))
+        assert len(pairs) == 3 * (1 + len(s.predictions))
+        assert not [where for far, where in pairs if far > 1]
+
+
+def test_backends_that_differ_by_more_are_found():
+    """One digit too many is found, and so is a NaN; what is set apart is not."""
+    s = default_sweep("sigmoid_cross_entropy")
+    exact = s.results["value"][0].exact.high
+    wrong, lost = exact.copy(), exact.copy()
+    place = int(np.argmax(exact > 1))
+    wrong[place] *= 1 + 2e-6
+    lost[place] = np.nan
+    for other in (wrong, lost):
+        ((far, where),) = apart([*judge_all(s, "numpy", {"value": (exact,)}), *judge_all(s, "torch", {"value": (other,)})])
+        assert far > 1
+        assert where.startswith("numpy and torch, value at (")
 
 
 @pytest.mark.parametrize("loss", LOSSES)
