@@ -71,6 +71,7 @@ BINARY = ((4_000_000,), (4096,))
 ROWS_OF_LABELS = ((8192, 1000), (64, 10))
 PIXELS = ((4, 21, 512, 512), (2, 5, 8, 8))
 MASKS = ((8, 4, 256, 256), (2, 3, 16, 16))
+SCENES = ((4, 21, 256, 256), (2, 5, 8, 8))
 
 
 def _cross_entropy(pair: Any, sizes: Any, axis: int) -> Callable[[bool], Pair]:
@@ -132,6 +133,21 @@ def _dice(pair: Any) -> Callable[[bool], Pair]:
         x, labels = torch_inputs(shape, shape[1], 1)
         t = torch.nn.functional.one_hot(labels, shape[1]).movedim(-1, 1).float().contiguous()
         return pair(lambda x, t: dice_loss(x, t, activation="softmax", axis=1), DiceLoss(softmax=True), x, t)
+
+    return make
+
+
+def _dice_cross_entropy(pair: Any, sizes: Any) -> Callable[[bool], Pair]:
+    def make(small: bool) -> Pair:
+        from monai.losses import DiceCELoss
+
+        from arrayloss import cross_entropy, dice_loss
+
+        shape = sizes[small]
+        x, labels = torch_inputs(shape, shape[1], 1)
+        ours = dice_loss.bind(activation="softmax", axis=1) + cross_entropy.bind(axis=1)
+        theirs = DiceCELoss(softmax=True, to_onehot_y=True, batch=True)
+        return pair(lambda x, t: ours(x, t[:, 0]), theirs, x, labels[:, None])
 
     return make
 
@@ -222,6 +238,8 @@ ROWS = [
     Row("torch sigmoid focal 4M", "torchvision's formula", 0.40, "torch", _sigmoid_focal(torch_pair, BINARY), T),
     Row("torch softmax focal 8192x1000", "kornia", 0.55, "torch", _softmax_focal(torch_pair), K),
     Row("torch dice 8x4x256x256", "MONAI", 1.0, "torch", _dice(torch_pair), M),
+    Row("torch dice + cross-entropy 8x4x256x256", "MONAI", 1.0, "torch", _dice_cross_entropy(torch_pair, MASKS), M),
+    Row("torch dice + cross-entropy 4x21x256x256", "MONAI", 1.0, "torch", _dice_cross_entropy(torch_pair, SCENES), M),
     Row("compiled cross-entropy 8192x1000", "F.cross_entropy", 1.0, "compiled", _cross_entropy(compiled_pair, ROWS_OF_LABELS, -1), T),
     Row("compiled cross-entropy 4x21x512x512", "F.cross_entropy", 1.0, "compiled", _cross_entropy(compiled_pair, PIXELS, 1), T),
     Row("compiled bce 4M", "F.bce_with_logits", 1.0, "compiled", _bce(compiled_pair, BINARY), T),

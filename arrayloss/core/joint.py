@@ -1,7 +1,8 @@
 """Operations that start from the softmax of the same rows, run together: it is computed once for all of them.
 
 Formulas know nothing of it. They run in a namespace that computes a softmax when the first of them asks for it, and hands the
-others what it made. In blocked sweeps it is then kept in the place of the gradient, as that of a single overlap is.
+others what it made. In blocked sweeps it is kept in the place of the gradient if there are overlaps, as that of a single one is; the
+slopes of the other losses are kept beside it, since making them again would take longer than the softmax that is saved.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class _Known(special.Native):
 
 
 class _KnownRows(special.Native):
-    """The same for generic forms, which compilers merge only where they are written alike: the exponentials of rows are computed once."""
+    """The same for generic forms: compilers merge exponentials only where they are written alike."""
 
     def __init__(self, library: Any) -> None:
         self.library = library
