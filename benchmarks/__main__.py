@@ -24,7 +24,7 @@ from typing import Any
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler that counts allocations reports every start and stop
 
-from . import growth, memory
+from . import growth, imports, memory
 from .measure import compare, peak_bytes, versions
 from .rows import ROWS, Row
 
@@ -106,6 +106,9 @@ def main(arguments: list[str] | None = None) -> int:
         if wanted(check.name):
             result["memory"].append(memory.measured(check, options.smoke))
             print(memory.line(result["memory"][-1]), flush=True)
+    if wanted("import"):
+        result["import"] = imports.measured(options.smoke)
+        print(imports.line(result["import"]), flush=True)
     if wanted("growth"):
         result["growth"] = growth.measured(options.smoke)
         print("\n" + growth.table(result["growth"]), flush=True)

@@ -317,6 +317,17 @@ def test_compile_targets_that_learn() -> None:
     torch.testing.assert_close(torch.autograd.grad(compiled(f)(*here), here), torch.autograd.grad(f(*there), there))
 
 
+def test_compile_an_axis_that_changes_from_call_to_call() -> None:
+    """The second value makes a compiler let the axis vary: a number of its own that has no `__index__`."""
+    x, t = torch.randn(4, 4, 4), torch.randint(0, 4, (4, 4))
+    losses = compiled(lambda axis: arrayloss.softmax_cross_entropy(x, t, axis=axis, reduction="none"))
+    for axis in (0, 1, 2, -1, 0):
+        torch.testing.assert_close(losses(axis), arrayloss.softmax_cross_entropy(x, t, axis=axis, reduction="none"))
+    sums = compiled(lambda axis: arrayloss.squared_error(x, 0 * x, reduce_axes=axis, reduction="sum"))
+    for axis in (0, 1, -1):
+        torch.testing.assert_close(sums(axis), (x * x).sum(axis))
+
+
 def test_compile_once_for_all_batch_sizes_and_all_gammas() -> None:
     counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
     loss = compiled(lambda x, t, g: arrayloss.softmax_focal_loss(x, t, gamma=g), counter)

@@ -54,11 +54,11 @@ def ignored_labels(ignore_index: Any, dtype: Any) -> tuple[int, ...]:
 
 def normal_axis(name: str, axis: Any, ndim: int) -> int:
     """An axis counted from the front."""
-    if isinstance(axis, bool) or not hasattr(axis, "__index__"):
+    if isinstance(axis, bool) or not (isinstance(axis, int) or hasattr(axis, "__index__")):  # a compiler that lets it vary knows its type
         raise TypeError(f"{name} must be an integer; got {axis!r}")
     if not -ndim <= axis < ndim:
         raise ValueError(f"{name} must be from {-ndim} to {ndim - 1} for an array of {ndim} dimensions; got {axis}")
-    return int(axis) % ndim
+    return tuple(range(ndim))[axis]  # a plain number for every kind of integer: a compiler makes one graph for each axis
 
 
 def chosen_classes(classes: Any, size: int | None) -> tuple[int, ...] | None:
