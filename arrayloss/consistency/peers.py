@@ -94,6 +94,12 @@ def _(x: Array, t: Array) -> Array:
     return _torch().cross_entropy(x, t, reduction="none")
 
 
+@peer("torch's", "kl_divergence", "logits", package="torch")
+def _(x: Array, t: Array) -> Array:
+    log_p, log_q = _torch().log_softmax(t, -1), _torch().log_softmax(x, -1)
+    return _torch().kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1)
+
+
 @peer("torch's", "huber_loss", "real", package="torch")
 def _(x: Array, t: Array) -> Array:
     return _torch().huber_loss(x, t, reduction="none")
@@ -124,6 +130,12 @@ def _(x: Array, t: Array) -> Array:
 @peer("optax's", "softmax_cross_entropy", "labels", backend="jax", package="optax")
 def _(x: Array, t: Array) -> Array:
     return _optax().softmax_cross_entropy_with_integer_labels(x, t)
+
+
+@peer("optax's", "kl_divergence", "logits", backend="jax", package="optax")
+def _(x: Array, t: Array) -> Array:
+    log_softmax = import_module("jax.nn").log_softmax
+    return _optax().losses.kl_divergence_with_log_targets(log_softmax(x), log_softmax(t))
 
 
 @peer("optax's", "log_cosh_loss", "real", backend="jax", package="optax")

@@ -29,9 +29,9 @@ def library(name):
 
 
 def some(dtype, loss, backend, dense=False):
-    """The sweeps; on JAX, which compiles every one anew, those of the smallest, the largest and a plain gamma."""
+    """The sweeps; on JAX, which compiles every one anew, fewer points, and in float64 two gammas fewer."""
     made = sweeps(dtype, loss, dense and backend != "jax")
-    return [s for s in made if backend != "jax" or s.options.get("gamma", 2.0) in (0.25, 1.5, 2.0, 5.0)]
+    return [s for s in made if backend != "jax" or dtype == "float32" or s.options.get("gamma", 2.0) not in (0.25, 1.5)]
 
 
 def plain(sweep):

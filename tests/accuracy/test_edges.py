@@ -138,6 +138,14 @@ def test_certain_probabilities_of_a_focal_loss(on, soft):
     assert gradient.tolist() == [0, 0, -INF, INF]
 
 
+@pytest.mark.parametrize("soft", [False, True])
+def test_a_second_derivative_that_float32_can_hold_is_not_infinite(on, soft):
+    """A compiler made 1 / (p * p) of (1 / p) / p, and p * p was flushed to 0."""
+    p = float(np.float32(9e-20))
+    hess = on(al.nll_loss, [[p, 0.75, 0.25]], [[1.0, 0.0, 0.0]] if soft else [0], dtype="float32", given="probs")[2]
+    assert np.allclose(hess, [[p**-2, 0, 0]], rtol=4e-7, atol=0)
+
+
 def test_gamma_to_zero_is_cross_entropy(on):
     x = np.array([-30.0, -1.0, 0.0, 2.0, 30.0])
     for t in (np.ones(5, dtype=int), np.zeros(5, dtype=int)):
