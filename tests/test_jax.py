@@ -230,6 +230,15 @@ def test_labels_out_of_range_are_nan_and_an_index_outside_their_dtype_matches_no
     assert arrayloss.softmax_cross_entropy(x, labels, ignore_index=156, reduction="none")[0] == 0
 
 
+@pytest.mark.parametrize(("name", "arrays"), [("softmax_cross_entropy", 0.25), ("sigmoid_focal_loss", 1.0)])
+def test_a_compiled_gradient_holds_few_arrays_beside_itself(name: str, arrays: float) -> None:
+    """Each costs a pass over memory, and its pages. Cross-entropy of labels held two beside its gradient, focal loss two."""
+    x = jnp.zeros((512, 256), jnp.float32)
+    t = jnp.zeros(512, jnp.int32) if name == "softmax_cross_entropy" else x
+    compiled = jax.jit(jax.value_and_grad(getattr(arrayloss, name))).lower(x, t).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes <= arrays * x.nbytes + 2**12
+
+
 # -- precision ------------------------------------------------------------------------------------------------------------
 
 

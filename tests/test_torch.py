@@ -341,6 +341,48 @@ def test_compile_once_for_all_batch_sizes_and_all_gammas() -> None:
     assert counter.frame_count <= 2, "one graph for the first size, one for all others"
 
 
+SWEEPS: dict[str, Callable[..., torch.Tensor]] = {
+    "gamma": lambda x, t, g: arrayloss.softmax_focal_loss(x, t, gamma=g),
+    "sigmoid gamma": lambda x, t, g: arrayloss.sigmoid_focal_loss(x, torch.nn.functional.one_hot(t, 3), gamma=g),
+    "alpha": lambda x, t, g: arrayloss.sigmoid_focal_loss(x, torch.nn.functional.one_hot(t, 3), alpha=g / 8),
+    "pos_weight": lambda x, t, g: arrayloss.sigmoid_cross_entropy(x, torch.nn.functional.one_hot(t, 3), pos_weight=g),
+    "delta": lambda x, t, g: arrayloss.huber_loss(x, torch.nn.functional.one_hot(t, 3), delta=g + 0.5),
+}
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_a_sweep_of_python_numbers_over_five_batch_sizes_makes_three_graphs(name: str) -> None:
+    """Each value made one of its own: whether a power is whole was read from it."""
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    loss = compiled(SWEEPS[name], counter)
+    for n in (5, 7, 12, 33, 40):
+        for number in (0.5, 1.0, 2.0, 0.0, 5.0, 1.75):
+            here = torch.randn(n, 3, requires_grad=True)
+            there = here.detach().clone().requires_grad_()
+            t = torch.randint(0, 3, (n,))
+            value, expected = loss(here, t, number), SWEEPS[name](there, t, number)
+            torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-7)
+            for v in (value, expected):
+                v.backward()
+            torch.testing.assert_close(here.grad, there.grad, rtol=1e-5, atol=1e-7)
+    assert counter.frame_count <= 3, "one graph for the first number, one for all numbers, one for all sizes"
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int32, torch.int64])
+def test_compiled_labels_that_would_wrap_are_out_of_range(dtype: torch.dtype) -> None:
+    """Compared in 32 bits, 2**32 + 1 is no label 1; on both axes, since labels are read differently across lines of memory."""
+    wrong = 2**32 + 1 if dtype == torch.int64 else torch.iinfo(dtype).max
+    labels = torch.tensor([1, wrong, 2, 0], dtype=dtype)
+    for axis in (0, 1):
+        x = torch.linspace(-1, 1, 12).reshape(4, 3).movedim(1, axis).contiguous().requires_grad_()
+        value = compiled(lambda x, axis=axis: arrayloss.softmax_cross_entropy(x, labels, axis=axis, reduction="none"))(x)
+        (gradient,) = torch.autograd.grad(value.sum(), x)
+        assert value.isnan().tolist() == [False, True, False, False]
+        assert gradient.isnan().any(axis).tolist() == gradient.isnan().all(axis).tolist() == [False, True, False, False]
+        right = arrayloss.softmax_cross_entropy(x.detach(), labels.clamp(0, 2), axis=axis, reduction="none")
+        torch.testing.assert_close(value[[0, 2, 3]], right[[0, 2, 3]])
+
+
 def test_a_compiler_may_be_the_first_to_call() -> None:
     from arrayloss.core import namespace
 
