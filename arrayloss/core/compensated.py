@@ -9,11 +9,12 @@ from __future__ import annotations
 from math import factorial
 from typing import Any
 
-from . import special
+from . import dtypes, special
 
 Array = Any
 
-TERMS = 21  # of exp's series: the next, (3/2)**21 / 23!, is no part of a float64
+TERMS = {"float32": 13}  # of exp's series: the next, (3/2)**13 / 15!, is no part of a float32
+MORE_TERMS = 21
 
 
 def total(a: Array, b: Array) -> tuple[Array, Array]:
@@ -50,8 +51,9 @@ def expm1_pair(xp: Any, y: Array) -> tuple[Array, Array]:
     """
     small = y < 1.5
     z = xp.where(small, y, y / 2)
-    tail = xp.full_like(z, 1 / factorial(TERMS + 1))
-    for k in reversed(range(TERMS - 1)):
+    terms = TERMS.get(dtypes.name(y.dtype), MORE_TERMS)
+    tail = xp.full_like(z, 1 / factorial(terms + 1))
+    for k in reversed(range(terms - 1)):
         tail = tail * z + 1 / factorial(k + 2)
     above = z * z * tail
     growth = z + above

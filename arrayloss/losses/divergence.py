@@ -94,6 +94,8 @@ def kl_divergence(
     Gradient: q - p, finite everywhere, with all its digits where both distributions agree nearly or fully. The Hessian diagonal is
     q * (1 - q). A target that is an array of PyTorch or JAX and learns has its gradient too.
 
+    The digits have their price: on a CPU some 6 to 10 times the time of the plain formula, which has none left where both agree.
+
     Examples
     --------
     >>> import numpy as np

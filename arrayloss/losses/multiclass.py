@@ -163,6 +163,7 @@ def _nll_of_labels(xp: Any, x: Array, t: Array, class_weights: Any, logs: bool, 
     nothing = xp.zeros_like(x)
     yield -weight * (x_y if logs else xp.log(x_y))
     yield special.with_label(xp, nothing, t, -weight if logs else -weight / x_y, axis)
+    # no quotient of a quotient, of which a compiler may make one by a square that underflows
     yield nothing if logs else special.with_label(xp, nothing, t, (weight / x_y) * (1 / x_y), axis)
 
 
