@@ -141,6 +141,23 @@ def test_a_target_of_0_or_1_has_the_gradient_of_its_neighbours(loss: Any, x: tor
     torch.testing.assert_close(at, beside, rtol=1e-6, atol=1e-7)
 
 
+def test_tensors_stay_where_they_are_whatever_device_is_the_default() -> None:
+    """Blocked sweeps once put their results on the default device."""
+    x, t = torch.randn(2, 3, 400, 400), torch.randint(0, 3, (2, 400, 400))
+    overlap = arrayloss.dice_loss.bind(axis=1, activation="softmax")
+    entropy = arrayloss.softmax_cross_entropy.bind(axis=1, class_weights=(1.0, 2.0, 3.0))
+    for loss in (overlap, entropy, overlap + entropy, arrayloss.softmax_focal_loss.bind(axis=1, reduction="none")):
+        value, gradient = loss.value_and_grad(x, t)
+        with torch.device("meta"):
+            again, gradient_again = loss.value_and_grad(x, t)
+            (learned,) = torch.autograd.grad(loss(leaf := x.clone().requires_grad_(), t).sum(), leaf)
+        for got, expected in ((again, value), (gradient_again, gradient), (learned, gradient)):
+            assert got.device == x.device
+            torch.testing.assert_close(got, expected)
+    with torch.device("meta"):
+        assert entropy.parts(x, t).stack().device == x.device
+
+
 @each_first
 def test_a_graph_that_is_kept_gives_the_same_gradient_again(case: Case) -> None:
     for reduction in ("mean", "sum", "none"):

@@ -238,7 +238,7 @@ def _sweep(op: Any, arrays: Sequence[Tensor], order: int) -> tuple[tuple[Tensor,
 
 
 def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    return torch.empty(shape, dtype=dtype)
+    return torch.empty(shape, dtype=dtype, device="cpu")  # whatever the default is
 
 
 def _scaled(op: Any, arrays: Sequence[Tensor], slopes: Sequence[Tensor], g: Any, in_place: bool = True) -> tuple[Tensor, ...]:

@@ -174,7 +174,9 @@ class Eager(special.Native):
     @staticmethod
     def one_hot(labels: Tensor, like: Tensor, axis: int) -> Tensor:
         """Numbers: comparing floating point into floating point takes a fifth of comparing integers."""
-        places = torch.arange(like.shape[axis], dtype=like.dtype).reshape(tuple(-1 if a == axis else 1 for a in range(like.ndim)))
+        places = torch.arange(like.shape[axis], dtype=like.dtype, device=like.device).reshape(
+            tuple(-1 if a == axis else 1 for a in range(like.ndim))
+        )
         return torch.eq(places, labels.to(like.dtype), out=torch.empty_like(like))
 
     @staticmethod

@@ -188,7 +188,7 @@ class Joint:
         spread: list[Array] = []
         for op, given in zip(self.ops, _split(cotangents, self.ops), strict=True):
             asked = any(c is not None for c in given)
-            spread.extend(op.spread_all(xp, x, given) if asked else (xp.zeros((1,) * x.ndim, dtype=x.dtype),) * sum(op.moving))
+            spread.extend(op.spread_all(xp, x, given) if asked else (special.constant(xp, 0.0, x.dtype, x),) * sum(op.moving))
         return tuple(spread)
 
     def gradient(

@@ -150,7 +150,7 @@ class Operation:
 
         def spread(g: Any) -> Array:
             if not hasattr(g, "dtype"):
-                return xp.zeros_like(spread(given)) if g is None else xp.full((1,) * x.ndim, g, dtype=dtype)
+                return xp.zeros_like(spread(given)) if g is None else special.constant(xp, g, dtype, x)
             return xp.astype(xp.reshape(g, shape if g.ndim else (1,) * x.ndim), dtype, copy=False)
 
         return tuple(spread(g) for g, moves in zip(cotangents, self.moving, strict=True) if moves)

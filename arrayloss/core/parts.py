@@ -105,7 +105,7 @@ class Parts:
 
         xp = backend_of(self._arrays[0]).xp
         dtype = self._arrays[0].dtype
-        return xp.concat([xp.reshape(xp.astype(xp.asarray(a), dtype), (-1,)) for a in self._arrays])
+        return xp.concat([xp.reshape(xp.astype(a, dtype), (-1,)) for a in self._arrays])
 
     def unstack(self, vector: Array) -> Parts:
         """Parts with the shapes and dtypes of these and the numbers of `vector`."""

@@ -184,6 +184,11 @@ def bounds(xp: Any, a: Array) -> tuple[int, int]:
     return int(xp.min(a)), int(xp.max(a))
 
 
+def constant(xp: Any, number: float, dtype: Any, like: Array) -> Array:
+    """A number as an array of as many dimensions as `like`, on its device: libraries have another one by default."""
+    return xp.full((1,) * like.ndim, number, dtype=dtype, device=getattr(like, "device", None))  # Dask has none
+
+
 @native_first
 def positions(xp: Any, a: Array, axis: int) -> Array:
     """0, 1, 2, ... along one axis of `a`, on its device, with size 1 along the others."""
