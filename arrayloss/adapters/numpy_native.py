@@ -141,10 +141,11 @@ class Namespace(special.Native):
         return h, q, near, lambda: np.bitwise_or(bits, q.view(sign.dtype), out=bits).view(x.dtype)
 
     @staticmethod
-    def beside(a: Array, b: Array, t: Array) -> Array:
+    def beside(a: Array, factor: Any, b: Array, t: Array) -> Array:
         result = -2 * t
         result += 1
         result *= b
+        result *= factor
         result += a
         return result
 
@@ -224,7 +225,7 @@ class Namespace(special.Native):
         e = np.exp(x, order="C") if kept is None else np.array(kept, order="C")
         e_y, rest = _taken_out(e, places, labels.shape, axis)
         s = rest + e_y
-        if kept is None and not (1 <= s.min(initial=1) and s.max(initial=1) < 1e7):
+        if kept is None and not (s.min(initial=1) >= 1 and s.max(initial=1) < 1e7):
             e = np.subtract(x, x.max(axis=axis, keepdims=True), order="C")
             e = np.exp(e, out=e)
             e_y, rest = _taken_out(e, places, labels.shape, axis)

@@ -32,7 +32,7 @@ def _generic(function: Any) -> Callable[..., Any]:
 
 @lru_cache(256)
 def _tensor(number: float, dtype: torch.dtype) -> Tensor:
-    """A number that is not 0, as a tensor that is made once: that takes longer than to use it."""
+    """A number whose sign does not count if it is 0, as a tensor that is made once: that takes longer than to use it."""
     return torch.tensor(number, dtype=dtype, device="cpu")
 
 
@@ -122,8 +122,9 @@ class Eager(special.Native):
             if a.shape[-1:] == b.shape[-1:] == (1,) != t.shape[-1:]:  # repeated within a line, numbers are read one by one
                 a, b = (c.expand(*c.shape[:-1], t.shape[-1]).contiguous() for c in (a, b))
             return torch.lerp(b, a, t)  # exact at t = 0 and t = 1, and no term cancels the other between
-        if isinstance(a, float) and isinstance(b, float) and t.numel() >= LARGE:
-            return torch.lerp(torch.full_like(t, b), torch.full_like(t, a), t)
+        if isinstance(a, float) and isinstance(b, float):
+            a, b = (torch.full_like(t, c) if t.numel() >= LARGE else _tensor(c, t.dtype) for c in (a, b))
+            return torch.lerp(b, a, t)
         return t * a + (1 - t) * b
 
     @staticmethod
@@ -133,12 +134,14 @@ class Eager(special.Native):
     @staticmethod
     def logistic(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Callable[[], Tensor]]:
         q = torch.abs(x).neg_().sigmoid_()
-        h = torch.gt(x, 0, out=torch.empty_like(x))
+        h = torch.gt(x, _tensor(0.0, x.dtype), out=torch.empty_like(x))
         return h, q, torch.neg(q).log1p_().neg_(), lambda: torch.ops.aten.leaky_relu_backward(q, x, -1.0, False)  # -q unless x > 0
 
     @staticmethod
-    def beside(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-        return torch.add(a, b).addcmul_(t, b, value=-2)
+    def beside(a: Tensor, factor: Any, b: Tensor, t: Tensor) -> Tensor:
+        if not isinstance(factor, float):
+            factor, b = 1.0, factor * b
+        return torch.add(a, b, alpha=factor).addcmul_(t, b, value=-2 * factor)
 
     @staticmethod
     def plus_product(c: Tensor, a: Tensor, b: Tensor) -> Tensor:

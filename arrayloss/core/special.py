@@ -105,9 +105,9 @@ def logistic(xp: Any, x: Array) -> tuple[Array, Array, Array, Callable[[], Array
 
 
 @native_first
-def beside(xp: Any, a: Array, b: Array, t: Array) -> Array:
-    """a + (1 - 2*t) * b: a - b where t is 1, a + b where it is 0."""
-    return a + (1 - 2 * t) * b
+def beside(xp: Any, a: Array, factor: Any, b: Array, t: Array) -> Array:
+    """a + factor * (1 - 2*t) * b: b is taken from a where t is 1, and added where it is 0."""
+    return a + factor * (1 - 2 * t) * b
 
 
 @native_first

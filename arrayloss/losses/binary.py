@@ -210,7 +210,7 @@ def _sigmoid_focal(xp: Any, x: Array, t: Array, gamma: Any, alpha: Any) -> Itera
     # |miss' / miss|; in the tail, where that is 0/0, hard targets have p*q / miss = p_t
     turn = special.ratio(xp, p * q, miss, zero_over_zero=lambda: special.mix(xp, q, p, far))
     slope = off - tail()
-    yield special.beside(xp, scale * slope, gamma * turn * value, t)  # from the value: neither ce nor scale need be kept by a compiler
+    yield special.beside(xp, scale * slope, gamma, turn * value, t)  # from the value: neither ce nor scale need be kept by a compiler
     turn = (1 - 2 * t) * turn
     yield scale * (gamma * turn * (((gamma - 1) * turn - (2 * h - 1) * (p - q)) * ce + 2 * slope) + p * q)
 
