@@ -240,3 +240,22 @@ def _exact(loss: Any, x: np.ndarray, t: np.ndarray, dice: float) -> Callable[[li
         return c * total + mpmath.fsum(1 - (2 * h + 1) / (s + 1) for h, s in zip(hits, everything, strict=True)) / classes
 
     return value
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*should not be instantiated.*:DeprecationWarning", "ignore:.*torch.jit.script_method.*:DeprecationWarning"
+)
+def test_a_compiler_of_pytorch_merges_the_exponentials_of_the_terms() -> None:
+    """It merges what is written alike: an infinite logit was a number in one term and an array in the other."""
+    from torch._inductor.utils import run_and_get_code
+
+    x, t = (torch.from_numpy(a) for a in draw("float32", shape=(8, 4, 64, 64)))
+
+    def exponentials(loss: Any) -> int:
+        torch._dynamo.reset()
+        function = torch.compile(lambda x, t: loss(x, t), fullgraph=True)
+        _, (forward, _) = run_and_get_code(lambda: function(x.requires_grad_(), t).backward())
+        return forward.count(".exp()")
+
+    assert exponentials(DICE) >= 1
+    assert exponentials(DICE + CE) == exponentials(CE)

@@ -68,7 +68,7 @@ class _Traced(special.Native):
     def softmax_parts(x: Tensor, axis: int, kept: Tensor | None = None) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
         """What is likelier than 1/2 has the sum of the others beside it: compilers take maxima and sums, but unroll an argmax."""
         m = x.amax(axis, keepdim=True)
-        e = torch.where(x == float("inf"), 0.0, x - m).exp()
+        e = torch.where(x == float("inf"), torch.zeros_like(x), x - m).exp()  # written as `special.softmax_at_label` does
         p = e / e.sum(axis, keepdim=True)
 
         def complement() -> Tensor:

@@ -63,7 +63,7 @@ WIDEST = 70.0, 520.0
 POWER = "a power carries the error of its base gamma times"
 PRIMITIVES = f"{POWER}; NumPy's float32 exp has errors of 2.5 ulp, XLA's float64 exp of 2"
 ROWS = "NumPy adds up a long row in eight sums, entry by entry: equal entries are rounded alike"
-RANDOM = "of 200000 random rows one in a thousand exceeds 3.6 ulp, none 7"
+RANDOM = "over the sweep; of 190000 random rows in float32 one in a thousand is beyond 3.6 ulp (4.4 on NumPy), the worst at 6.7"
 NOTHING = Bound(0, 0)
 
 
