@@ -16,68 +16,16 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler that counts allocations reports every start and stop
 
-from . import growth, imports, memory
-from .measure import compare, peak_bytes, versions
-from .rows import ROWS, Row
+from . import growth, imports, memory, table
+from .measure import versions
+from .rows import ROWS
 
 LIBRARIES = ("numpy", "torch", "jax", "optax", "kornia", "monai", "scikit-learn", "array-api-compat")
-
-
-@contextmanager
-def threads(count: int | None) -> Iterator[None]:
-    """Both sides on so many threads."""
-    if count is None:
-        yield
-        return
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = str(count)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
-
-
-def measured(row: Row, small: bool, budget: float) -> dict[str, Any]:
-    """One row of the table, or why it is missing."""
-    entry: dict[str, Any] = {"name": row.name, "peer": row.peer, "target": row.target}
-    missing = [n for n in row.needs if find_spec(n) is None]
-    if missing:
-        return {**entry, "missing": f"{' and '.join(missing)} not installed"}
-    with threads(row.threads):
-        try:
-            ours, peer = row.make(small)
-        except ImportError as error:
-            return {**entry, "missing": str(error)}
-        timing = compare(ours, peer, budget)
-        entry |= {"ours_ms": timing.ours * 1e3, "peer_ms": timing.peer * 1e3, "ratio": timing.ratio, "rounds": timing.rounds}
-        entry["reached"] = timing.ratio <= row.target
-        if row.memory:
-            entry["ours_peak_mib"], entry["peer_peak_mib"] = (_mib(peak_bytes(work, row.library)) for work in (ours, peer))
-    return entry
-
-
-def _mib(count: int | None) -> float | None:
-    return None if count is None else count / 2**20
-
-
-def line(entry: dict[str, Any]) -> str:
-    head = f"{entry['name']:38} {entry['peer']:22}"
-    if "missing" in entry:
-        return f"{head} {entry['missing']}"
-    peak = "".join(f"{'-' if m is None else format(m, '.1f'):>9}" for m in (entry.get("ours_peak_mib"), entry.get("peer_peak_mib")))
-    mark = "" if entry["reached"] else "  MISSED"
-    return f"{head}{entry['ours_ms']:10.3f}{entry['peer_ms']:10.3f}{entry['ratio']:8.2f}{entry['target']:8.2f}{peak}{mark}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -98,10 +46,10 @@ def main(arguments: list[str] | None = None) -> int:
     print(", ".join(f"{k} {v}" for k, v in found.items()), "\n")
     print(f"{'row':38} {'peer':22}{'ours ms':>10}{'peer ms':>10}{'ratio':>8}{'target':>8}{'ours MiB':>9}{'peer MiB':>9}")
     result: dict[str, Any] = {"versions": found, "rows": [], "memory": [], "growth": []}
-    for row in ROWS:
+    for index, row in enumerate(ROWS):
         if wanted(row.name):
-            result["rows"].append(measured(row, options.smoke, budget))
-            print(line(result["rows"][-1]), flush=True)
+            result["rows"].append((table.here if options.smoke else table.alone)(index, options.smoke, budget))
+            print(table.line(result["rows"][-1]), flush=True)
     for check in memory.CHECKS:
         if wanted(check.name):
             result["memory"].append(memory.measured(check, options.smoke))
