@@ -8,16 +8,26 @@ from typing import Any
 
 import mpmath
 import numpy as np
+import pytest
 from conftest import Backend
 from drawn import CASES, Case
 from mpmath import mpf
 
+from arrayloss.consistency.libraries import LIBRARIES, Library
 from arrayloss.consistency.oracles import DIGITS, Oracle, derivative
 
 # A finite sum of a few correctly formed terms, each a few native calls of 1 to 3 ulp: what is left for a formula is
 # tested elsewhere, at every magnitude; a wrong term, factor or sign is larger than this by ten orders.
 ULPS = 32
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+
+
+def library(name: str) -> Library:
+    """An array library to measure on; a test that needs one which is not there says so."""
+    made = LIBRARIES[name]
+    if made.missing() is not None:
+        pytest.skip(f"{name} is {made.missing()}")
+    return made
 
 
 def exact(number: Any) -> Any:

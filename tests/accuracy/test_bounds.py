@@ -7,6 +7,7 @@ import importlib.util
 import mpmath
 import numpy as np
 import pytest
+from helpers import library
 from mpmath import mpf
 
 from arrayloss.consistency import oracles
@@ -19,13 +20,6 @@ from arrayloss.consistency.sweeps import sweeps
 from arrayloss.core.loss import REGISTRY
 
 LOSSES = sorted({loss for loss, _, _ in PROMISES})
-
-
-def library(name):
-    made = LIBRARIES[name]
-    if made.missing() is not None:
-        pytest.skip(f"{name} is {made.missing()}")
-    return made
 
 
 def some(dtype, loss, backend, dense=False):

@@ -13,10 +13,10 @@ from functools import cache
 
 import numpy as np
 import pytest
+from helpers import library
 from mpmath import mpf
 
 from arrayloss.consistency import oracles
-from arrayloss.consistency.libraries import LIBRARIES
 from arrayloss.consistency.oracles import ORACLES
 from arrayloss.core.loss import REGISTRY
 
@@ -116,11 +116,6 @@ def _exact(oracle, entries, t, options):
 
 SAMPLES = [f"{loss}-{oracle.predictions[0]}-{kind}-{options}" for loss, oracle, kind, options in asked()]
 every_sample = pytest.mark.parametrize("number", range(len(SAMPLES)), ids=SAMPLES)
-
-
-def library(name):
-    if LIBRARIES[name].missing() is not None:
-        pytest.skip(f"{name} is {LIBRARIES[name].missing()}")
 
 
 def right(made, second):
