@@ -36,11 +36,17 @@ class Loss(Algebra, Generic[P]):
         self._options = dict(options or {})
         self._plans = Plans(function, self._options)
         update_wrapper(self, function)
-        signature = inspect.signature(function)
-        self.__signature__ = signature.replace(
-            parameters=[p.replace(default=self._options[name]) if name in self._options else p for name, p in signature.parameters.items()],
+
+    def __getattr__(self, name: str) -> Any:
+        """The signature that editors and `help` show, when it is asked for: it takes longer to make than all else here."""
+        if name != "__signature__":
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        signature = inspect.signature(self._function)
+        made = self.__signature__ = signature.replace(
+            parameters=[p.replace(default=self._options[n]) if n in self._options else p for n, p in signature.parameters.items()],
             return_annotation="Array",
         )
+        return made
 
     @property
     def name(self) -> str:
