@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module, util
 from typing import Any
@@ -102,6 +103,22 @@ def missing(library: str) -> str | None:
     return None
 
 
+def without_numpy_for_torch() -> AbstractContextManager[Any]:
+    """Small tensors are computed as large ones are, by PyTorch's own calls; what NumPy makes of them is tested with its arrays."""
+    if not util.find_spec("torch"):
+        return nullcontext()
+    from arrayloss.adapters import torch_host
+
+    return torch_host.absent()
+
+
+@pytest.fixture(autouse=True)
+def accuracy_is_that_of_every_size(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What is measured is what tensors of every size can take."""
+    with without_numpy_for_torch() if request.path.parent.name == "accuracy" else nullcontext():
+        yield
+
+
 @pytest.fixture(params=BACKENDS, ids=str)
 def xp(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Every backend in turn."""
@@ -109,6 +126,10 @@ def xp(request: pytest.FixtureRequest) -> Iterator[Backend]:
     reason = missing(backend.library)
     if reason is not None:
         pytest.skip(reason)
+    if backend.library == "torch":
+        with without_numpy_for_torch():
+            yield backend
+        return
     if backend.library != "jax":
         yield backend
         return

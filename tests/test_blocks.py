@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import without_numpy_for_torch
 
 import arrayloss
 from arrayloss.adapters import blocks
@@ -59,12 +60,9 @@ CASES: dict[str, tuple[Any, tuple[Any, Any], dict[str, Any]]] = {
 @contextmanager
 def cut_at(library: str, size: int) -> Iterator[None]:
     module = __import__(f"arrayloss.adapters.{library}", fromlist=["BLOCK"])
-    before = module.BLOCK
-    module.BLOCK = size
-    try:
+    with without_numpy_for_torch(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BLOCK", size)
         yield
-    finally:
-        module.BLOCK = before
 
 
 @contextmanager

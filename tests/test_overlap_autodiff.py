@@ -102,6 +102,27 @@ def test_compiled_without_graph_breaks(case: Case) -> None:
     torch.testing.assert_close(g, plain, rtol=1e-11, atol=1e-14)
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated.*:DeprecationWarning")
+def test_compiled_with_weights_that_learn() -> None:
+    x, t, loss = tensors(CASES[0])
+    weights = torch.linspace(0.5, 1.5, x[:, 0].numel(), dtype=x.dtype).reshape(x[:, 0].shape).requires_grad_()
+    found = torch.autograd.grad(torch.compile(lambda x, w: loss(x, t, weights=w), fullgraph=True)(x, weights), (x, weights))
+    for g, plain in zip(found, torch.autograd.grad(loss(x, t, weights=weights), (x, weights)), strict=True):
+        torch.testing.assert_close(g, plain, rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated.*:DeprecationWarning")
+def test_a_compiler_keeps_the_softmax_of_few_classes() -> None:
+    from torch._inductor.utils import run_and_get_code
+
+    x = torch.randn(2, 4, 16, 16, requires_grad=True)
+    t = torch.nn.functional.one_hot(torch.randint(0, 4, (2, 16, 16)), 4).movedim(-1, 1).float()
+    torch._dynamo.reset()
+    loss = torch.compile(lambda x: dice_loss(x, t, activation="softmax", axis=1), fullgraph=True)
+    _, codes = run_and_get_code(lambda: loss(x).backward())
+    assert [code.count(".exp()") > 0 for code in codes] == [True, False]  # forward, backward
+
+
 @pytest.mark.parametrize("case", [c for c in CASES if not c.labels], ids=str)
 def test_soft_targets_weights_and_parameters_are_differentiated(case: Case) -> None:
     x, t = case.draw(soft=True)
@@ -173,6 +194,7 @@ def test_blocks_change_nothing(case: Case, library: str, keep_graph: bool, monke
 
     x, t = case.draw()
     expected = case.loss.value_and_grad(x, t, **case.options)
+    monkeypatch.setattr("arrayloss.adapters.torch_host.SMALL", 0)
     monkeypatch.setattr(f"arrayloss.adapters.{library}.BLOCK", 3)
     assert adapter(library)
     if library == "numpy":
@@ -188,6 +210,7 @@ def test_blocks_change_nothing(case: Case, library: str, keep_graph: bool, monke
 
 @pytest.mark.parametrize("block", [3, 10**6])
 def test_what_is_kept_in_the_place_of_the_gradient_outlives_a_retained_graph(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("arrayloss.adapters.torch_host.SMALL", 0)
     monkeypatch.setattr("arrayloss.adapters.torch.BLOCK", block)
     case = next(c for c in CASES if c.options["activation"] == "softmax")
     x, t = case.draw()

@@ -62,6 +62,12 @@ class Adapter:
 
     # -- running ------------------------------------------------------------------------------------------------------
 
+    def value(self, call: Any) -> Array:
+        """The number of a call."""
+        if call.direct:
+            return self.forward(call.op, call.arrays)[0]
+        return next(call.answer(self.forward(call.asked(), call.arrays)))
+
     def forward(self, op: Any, arrays: Sequence[Array]) -> tuple[Array, ...]:
         """The outputs of an operation, differentiable where the library differentiates."""
         return op.forward(self.xp, arrays)

@@ -32,9 +32,15 @@ def indices(shape: Sequence[int], whole: int | None, size: int) -> Iterator[Inde
 
 def cut(array: Array, index: Index) -> Array:
     """One block of an array that broadcasts to the shape that `index` cuts."""
-    if all(n == 1 or (i.start == 0 and i.stop >= n) for i, n in zip(index, array.shape, strict=True)):
-        return array
-    return array[tuple(i if n != 1 else slice(None) for i, n in zip(index, array.shape, strict=True))]
+    parts = [i if n != 1 else slice(None) for i, n in zip(index, array.shape, strict=True)]
+    whole = all(i.start is None or (i.start == 0 and i.stop >= n) for i, n in zip(parts, array.shape, strict=True))
+    return array if whole else array[tuple(parts)]
+
+
+def _step(op: Any, quick: Any, arrays: Sequence[Array], order: int, places: Sequence[Array] = ()) -> tuple[Any, ...]:
+    """A step by quick forms, which make a NaN of infinite predictions; by careful ones where there is such a thing."""
+    made = op.step(quick.at(places), arrays, order, read_labels=True, places=places)
+    return made if all(map(quick.is_sound, made[0])) else op.step(quick.careful, arrays, order, read_labels=True, places=places)
 
 
 def sweep(
@@ -53,8 +59,9 @@ def sweep(
     """
     shape = tuple(arrays[0].shape)
     scale = 1 / op.denominator(shape) if order else 1.0
+    quick = xp.for_sweep(op, arrays[0])
     if prod(shape) <= size:
-        outputs, *rest = op.step(xp, arrays, order, read_labels=True)
+        outputs, *rest = _step(op, quick, arrays, order)
         return op.settle(xp, arrays[0], outputs), tuple([xp.multiply(slope, scale) for slope in rest[0]]) if rest else ()
     slopes: tuple[Array, ...] = ()
     if order:
@@ -63,9 +70,11 @@ def sweep(
     values = empty(op.element_shape(shape), arrays[0].dtype) if op.reduce is None else None
 
     def block(index: Index) -> tuple[Array, ...]:
-        outputs, *rest = op.step(xp, [cut(a, index) for a in arrays], order, read_labels=True)
-        for whole, part in zip(slopes, rest[0] if rest else (), strict=True):
-            xp.multiply(part, scale, out=whole[index])
+        places = [whole[index] for whole in slopes]
+        outputs, *rest = _step(op, quick, [cut(a, index) for a in arrays], order, places)
+        for place, part in zip(places, rest[0] if rest else (), strict=True):
+            if part is not place or scale != 1:
+                xp.multiply(part, scale, out=place)
         if values is not None:
             cut(values, index)[...] = outputs[0]
         return outputs
@@ -82,7 +91,8 @@ def sweep(
             for s in sums:
                 s[...] = 0
         for s, o in zip(sums, outputs, strict=True):
-            cut(s, index)[...] += o
+            place = cut(s, index)
+            place += o
     return op.settle(xp, arrays[0], sums), slopes
 
 

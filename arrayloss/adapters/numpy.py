@@ -56,19 +56,19 @@ class NumPy(Adapter):
         return True
 
     def forward(self, op: Any, arrays: Sequence[Array]) -> tuple[Array, ...]:
-        return self._sweep(op, arrays, 0)[0]
+        return self.sweep(op, arrays, 0)[0]
 
     def linearize(self, op: Any, arrays: Sequence[Array]) -> tuple[tuple[Array, ...], Pull]:
         if not op.saves_slope:
-            outputs, kept = self._sweep(op, arrays, min(op.keeps, 1))
-            return outputs, lambda cotangents: self._sweep_back(op, arrays, cotangents, kept)
-        outputs, slopes = self._sweep(op, arrays, 1)
+            outputs, kept = self.sweep(op, arrays, min(op.keeps, 1))
+            return outputs, lambda cotangents: self.sweep_back(op, arrays, cotangents, kept)
+        outputs, slopes = self.sweep(op, arrays, 1)
         slopes = tuple(map(np.asarray, slopes))  # of a 0-d prediction the slope is a scalar
 
         def pull(cotangents: Sequence[Any]) -> tuple[Array, ...]:
             g = op.spread(xp, arrays[0], cotangents[0])
             if not (isinstance(g, float) and g == 1):
-                with np.errstate(all="ignore"):
+                with quiet():
                     for s in slopes:
                         np.multiply(s, g, out=s, casting="unsafe")
             return tuple(s.astype(x.dtype, copy=False) for s, x in zip(slopes, arrays, strict=False))
@@ -76,17 +76,19 @@ class NumPy(Adapter):
         return outputs, pull
 
     def derivatives(self, op: Any, arrays: Sequence[Array]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        with np.errstate(all="ignore"):
-            _, slopes, curvatures = op.step(NAMESPACE, arrays, 2, read_labels=True)
+        with quiet():
+            _, slopes, curvatures = op.step(NAMESPACE.careful, arrays, 2, read_labels=True)
         return slopes, curvatures
 
-    def _sweep(self, op: Any, arrays: Sequence[Array], order: int) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        with np.errstate(all="ignore"):
+    def sweep(self, op: Any, arrays: Sequence[Array], order: int) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        with quiet():
             return sweep(op, NAMESPACE, arrays, order=order, size=BLOCK, empty=np.empty, run=_run)
 
-    def _sweep_back(self, op: Any, arrays: Sequence[Array], cotangents: Sequence[Any], kept: Sequence[Array]) -> tuple[Array, ...]:
-        with np.errstate(all="ignore"):
-            return sweep_back(op, NAMESPACE, arrays, cotangents, kept, size=BLOCK, empty=np.empty, run=_run, in_place=True)
+    def sweep_back(
+        self, op: Any, arrays: Sequence[Array], cotangents: Sequence[Any], kept: Sequence[Array], in_place: bool = True
+    ) -> tuple[Array, ...]:
+        with quiet():
+            return sweep_back(op, NAMESPACE, arrays, cotangents, kept, size=BLOCK, empty=np.empty, run=_run, in_place=in_place)
 
 
 def _run(block: Callable[[Any], Any], blocks: Iterable[Any]) -> Iterable[Any]:
@@ -100,7 +102,7 @@ def _run(block: Callable[[Any], Any], blocks: Iterable[Any]) -> Iterable[Any]:
 
     def work() -> None:
         try:
-            with np.errstate(all="ignore"):  # of its thread
+            with quiet():  # of its thread
                 for i, index in left:
                     made[i] = block(index)
         finally:
@@ -113,6 +115,20 @@ def _run(block: Callable[[Any], Any], blocks: Iterable[Any]) -> Iterable[Any]:
         for other in others:
             other.result()
     return made
+
+
+ARRAYS = (np.ndarray, np.generic)
+
+
+def quiet() -> np.errstate:
+    """Where infinities and NaN are what they should be."""
+    return np.errstate(all="ignore")
+
+
+def owned(a: Any) -> Array:
+    """A number or an array as an array that may be written to."""
+    a = np.asarray(a)
+    return a if a.flags.writeable else a.copy()
 
 
 ADAPTER = NumPy()

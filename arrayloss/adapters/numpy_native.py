@@ -7,6 +7,8 @@ it is arithmetic on bits. Reductions along short rows and gathers by fancy indic
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
+from math import prod
 from typing import Any
 
 import array_api_compat.numpy as xp
@@ -17,8 +19,15 @@ from arrayloss.core import reduction, special
 from .rows import others, together
 
 Array = Any
+LARGE = 2**10  # entries from which fewer logarithms count for more than fewer calls
+GROUP = 8  # elements of which the product of all 1 + u is far from overflow
 _BITS = {np.dtype(np.float32): np.dtype(np.int32), np.dtype(np.float64): np.dtype(np.int64)}
+_UNSIGNED = {np.dtype(f"int{n}"): np.dtype(f"uint{n}") for n in (8, 16, 32, 64)}
 _SIGN = {dtype: np.array(1, bits).view(bits) << (8 * bits.itemsize - 1) for dtype, bits in _BITS.items()}  # the bit that -0.0 sets
+
+
+def _own(namespace: type) -> dict[str, Any]:
+    return {name: getattr(namespace, name) for name in vars(namespace) if not name.startswith("_")}
 
 
 def _generic(function: Any) -> Callable[..., Any]:
@@ -33,25 +42,65 @@ def _chosen(mask: Array, a: Array, b: Array) -> Array:
     return np.bitwise_xor(bits, b, out=bits) if bits.shape == np.broadcast_shapes(bits.shape, b.shape) else bits ^ b
 
 
+def _starts(outer: int, row: int, inner: int) -> Array:
+    """Where rows begin in a contiguous array, by the place of their labels."""
+    return (np.arange(outer)[:, None] * row + np.arange(inner)).ravel()
+
+
+_known_starts = lru_cache(64)(_starts)  # of small arrays, which take longer to make than to read
+
+
 def _flat(labels: Array, shape: tuple[int, ...], axis: int) -> Array:
     """Where the entries that labels name lie in a contiguous array of that shape."""
-    inner = int(np.prod(shape[axis + 1 :]))
-    outer = int(np.prod(shape[:axis]))
-    start = np.arange(outer)[:, None] * (shape[axis] * inner) + np.arange(inner)
-    return start.ravel() + labels.reshape(-1) * inner
+    inner = prod(shape[axis + 1 :])
+    starts = _known_starts if labels.size <= LARGE else _starts
+    labels = labels.reshape(-1)
+    return starts(prod(shape[:axis]), shape[axis] * inner, inner) + (labels if inner == 1 else labels * inner)
 
 
 def _others(p: Array, axis: int) -> Array:
     """For every class of a row the sum of the others."""
     q = np.empty_like(p)
-    others(np.add, np.moveaxis(p, axis, 0), np.moveaxis(q, axis, 0))
+    others(np.add, np.moveaxis(p, axis, 0), np.moveaxis(q, axis, 0), np.empty_like)
     return q
+
+
+def _logistic(x: Array, near: Callable[[Array], Array]) -> tuple[Array, Array, Array, Callable[[], Array]]:
+    """With the sign of a number as a bit, since `numpy.copysign` takes as long as an exponential; `near` of u = exp(-|x|)."""
+    sign = _SIGN[x.dtype]
+    bits = np.ascontiguousarray(x).view(sign.dtype)
+    u = np.bitwise_or(bits, sign).view(x.dtype)
+    u = np.exp(u, out=u)
+    q = 1 + u
+    q = np.divide(u, q, out=q)
+    bits = np.bitwise_and(bits, sign)
+    h = np.equal(bits, 0, out=np.empty_like(u))
+    return h, q, near(u), lambda: np.bitwise_or(bits, q.view(sign.dtype), out=bits).view(x.dtype)
 
 
 class Namespace(special.Native):
     """The array API on NumPy, with its special functions in few passes."""
 
     library = xp
+
+    def native(self, name: str) -> Any:
+        return _OWN.get(name)
+
+    careful: Any  # the same without quick forms
+
+    @staticmethod
+    def for_sweep(op: Any, x: Array) -> Any:
+        """The same for the blocks of one operation."""
+        return _ADDING if op.added and x.size >= LARGE and x.dtype.itemsize <= 8 else NAMESPACE
+
+    def at(self, places: Any) -> Namespace:
+        """The same with places for what the next block keeps; they are not used."""
+        return self
+
+    @staticmethod
+    def is_sound(a: Array) -> bool:
+        """Whether there is neither a NaN nor an infinity in it; there may be none too where a sum of it overflows."""
+        return abs(float(a.item() if a.size == 1 else np.add.reduce(a, axis=None))) < float("inf")
 
     float32, float64, int64 = np.float32, np.float64, np.int64
     multiply = staticmethod(np.multiply)
@@ -80,6 +129,9 @@ class Namespace(special.Native):
 
     @staticmethod
     def quotient(a: Array, divisor: float, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Of one number in Python, which rounds the same way."""
+        if shape == () and a.dtype == np.float64:
+            return np.dtype(dtype).type(a.item() / divisor)
         return np.divide(a.reshape(shape), divisor).astype(dtype, copy=False)
 
     @staticmethod
@@ -127,18 +179,9 @@ class Namespace(special.Native):
 
     @staticmethod
     def logistic(x: Array) -> tuple[Array, Array, Array, Callable[[], Array]]:
-        """With the sign of a number as a bit, since `numpy.copysign` takes as long as an exponential."""
-        sign = _SIGN.get(x.dtype)
-        if sign is None or not isinstance(x, np.ndarray) or not x.ndim:
+        if x.dtype not in _SIGN or not isinstance(x, np.ndarray) or not x.ndim:
             return _generic(special.logistic)(xp, x)
-        bits = np.ascontiguousarray(x).view(sign.dtype)
-        u = np.bitwise_or(bits, sign).view(x.dtype)
-        u = np.exp(u, out=u)
-        near = np.log1p(u)
-        q = np.divide(u, 1 + u, out=u)
-        bits = np.bitwise_and(bits, sign)
-        h = np.equal(bits, 0, out=np.empty_like(u))
-        return h, q, near, lambda: np.bitwise_or(bits, q.view(sign.dtype), out=bits).view(x.dtype)
+        return _logistic(x, np.log1p)
 
     @staticmethod
     def beside(a: Array, factor: Any, b: Array, t: Array) -> Array:
@@ -151,16 +194,21 @@ class Namespace(special.Native):
 
     @staticmethod
     def plus_product(c: Array, a: Array, b: Array) -> Array:
-        if b.size and np.maximum.reduce(b, axis=None) < np.inf and np.minimum.reduce(b, axis=None) > -np.inf:  # neither with a NaN
-            c += a * b
-            return c
-        return _generic(special.plus_product)(NAMESPACE, c, a, b)
+        """Quick: a NaN for 0 times infinity."""
+        c += a * b
+        return c
 
     @staticmethod
     def ratio(a: Any, b: Array, zero_over_zero: Any) -> Array:
         if b.size and float(b.min()) > 0:
             return a / b
         return _generic(special.ratio)(NAMESPACE, a, b, zero_over_zero)
+
+    @staticmethod
+    def in_range(labels: Array, classes: int) -> bool:
+        """In one reduction: a negative number is a large one without its sign."""
+        unsigned = _UNSIGNED.get(labels.dtype)
+        return int(np.maximum.reduce(labels if unsigned is None else labels.view(unsigned), axis=None)) < classes
 
     @staticmethod
     def bounds(a: Array) -> tuple[int, int]:
@@ -179,19 +227,17 @@ class Namespace(special.Native):
         return made
 
     @staticmethod
-    def softmax_parts(x: Array, axis: int, kept: Array | None = None) -> tuple[None, Array, Callable[[], Array]]:
-        """q is the sum of the others' p, for all classes by halves. `softmax_back` finds the maximum when it needs it."""
+    def softmax_parts(
+        x: Array, axis: int, kept: Array | None = None, place: Array | None = None
+    ) -> tuple[None, Array, Callable[[], Array]]:
+        """q is the sum of the others' p. `softmax_back` finds the maximum when it needs it. Quick: a NaN for infinite logits."""
         if not 2 <= x.shape[axis] <= 32 or not x.size:
             return _generic(special.softmax_parts)(NAMESPACE, x, axis)
         p = kept
         if p is None:
-            p = np.subtract(x, x.max(axis=axis, keepdims=True))
+            p = np.subtract(x, x.max(axis=axis, keepdims=True), out=place)
             p = np.exp(p, out=p)
-            s = np.add.reduce(p, axis=axis, keepdims=True)
-            if not float(np.add.reduce(s, axis=None)) < float("inf"):
-                return _generic(special.softmax_parts)(NAMESPACE, x, axis)
-            p = np.divide(p, s, out=p)
-
+            p = np.divide(p, np.add.reduce(p, axis=axis, keepdims=True), out=p)
         return None, p, lambda: _others(p, axis)
 
     @staticmethod
@@ -247,4 +293,45 @@ def _taken_out(e: Array, places: Array, shape: tuple[int, ...], axis: int) -> tu
     return taken, np.add.reduce(e, axis=axis, keepdims=True)
 
 
+_OWN = _own(Namespace)
+
+
+class _Adding(Namespace):
+    """For values of which only the sum is wanted: `logistic` gives u for log1p(u), and `plus_product` puts the logarithms of a group
+    into the place of one of its elements.
+    """
+
+    def native(self, name: str) -> Any:
+        return {"logistic": _Adding.logistic, "plus_product": _Adding.plus_product}.get(name) or _OWN.get(name)
+
+    @staticmethod
+    def logistic(x: Array) -> tuple[Array, Array, Array, Callable[[], Array]]:
+        return _logistic(x, lambda u: u)
+
+    @staticmethod
+    def plus_product(u: Array, a: Array, b: Array) -> Array:
+        """Quick: a NaN for 0 times infinity."""
+        value = np.multiply(a, b, order="C")
+        u, flat = u.reshape(-1), value.reshape(-1)
+        whole = u.size // GROUP * GROUP
+        few = u[:whole]
+        while few.size > whole // GROUP:  # (1 + a) * (1 + b) is 1 + (a + b + a * b), of which nothing cancels
+            a, b = few[: few.size // 2], few[few.size // 2 :]
+            few = a * b
+            few += a
+            few += b
+        flat[: few.size] += np.log1p(few)
+        flat[whole:] += np.log1p(u[whole:])
+        return value
+
+
+class _Careful(Namespace):
+    """Without the quick forms, which make a NaN of an infinity where there is a limit."""
+
+    def native(self, name: str) -> Any:
+        return None if name in ("plus_product", "softmax_parts") else _OWN.get(name)
+
+
+Namespace.careful = _Careful()
+_ADDING = _Adding()
 NAMESPACE = Namespace()

@@ -15,18 +15,25 @@ def together(add: Add, columns: Sequence[Array]) -> Array:
     return columns[0] if half == 0 else add(together(add, columns[:half]), together(add, columns[half:]))
 
 
-def others(add: Add, columns: Sequence[Array], results: Sequence[Array], *outside: Array) -> None:
-    """Each result is the sum of what is outside and of the other columns: 1 - p of a softmax, without cancellation.
+def others(add: Add, columns: Array, results: Array, empty: Callable[[Array], Array]) -> None:
+    """Each result is the sum of the other columns: 1 - p of a softmax, without cancellation. Both arrays have the columns in front.
 
-    Halves are added to halves, so that rounding grows with log(C) only.
+    Beside a column are its neighbour and the other pairs, of which the same is asked: rounding grows with log(C) only.
     """
-    if len(columns) == 1:
-        if len(outside) == 2:
-            add(*outside, out=results[0])
-        else:
-            results[0][...] = outside[0]
+    count = len(columns)
+    if count == 1:
+        results[...] = 0
         return
-    half = len(columns) // 2
-    beyond = (add(*outside),) if len(outside) == 2 else outside
-    others(add, columns[:half], results[:half], *beyond, together(add, columns[half:]))
-    others(add, columns[half:], results[half:], *beyond, together(add, columns[:half]))
+    if count == 2:
+        results[0], results[1] = columns[1], columns[0]
+        return
+    even, odd, single = columns[: count - 1 : 2], columns[1::2], columns[count - count % 2 :]
+    pairs = len(odd)
+    sums = empty(columns[: pairs + len(single)])
+    add(even, odd, out=sums[:pairs])
+    sums[pairs:] = single
+    beyond = empty(sums)
+    others(add, sums, beyond, empty)
+    add(odd, beyond[:pairs], out=results[: count - 1 : 2])
+    add(even, beyond[:pairs], out=results[1::2])
+    results[2 * pairs :] = beyond[pairs:]

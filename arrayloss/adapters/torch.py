@@ -18,10 +18,11 @@ import torch.utils._pytree
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from arrayloss.core import special
+from arrayloss.core import reduction, special
 from arrayloss.core.parts import Parts
 from arrayloss.core.plan import ARGUMENTS
 
+from . import torch_host
 from .base import Adapter, Pull
 from .blocks import sweep, sweep_back
 from .torch_native import Eager
@@ -65,11 +66,22 @@ class _Traced(special.Native):
         return torch.where(_Traced.positions(a, axis) == labels.to(torch.int32), entries, a)
 
     @staticmethod
-    def softmax_parts(x: Tensor, axis: int, kept: Tensor | None = None) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
+    def total(a: Tensor, shape: Sequence[int], axes: tuple[int, ...], dtype: Any, lines: bool = False) -> Tensor:
+        """Sums of samples first: a compiled loop over all samples for every class would fetch each class from memory each time."""
+        if torch.compiler.is_compiling() and axes[:1] == (0,) and len(axes) > 1 and a.shape == shape:
+            return a.sum(axes[1:], keepdim=True, dtype=dtype).sum(0, keepdim=True)
+        return reduction.total.__wrapped__(_TRACED, a, shape, axes, dtype)  # type: ignore[attr-defined]
+
+    @staticmethod
+    def keep(p: Tensor) -> Tensor:
+        """What a backward pass is to start from."""
+        return p
+
+    def softmax_parts(self, x: Tensor, axis: int) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
         """What is likelier than 1/2 has the sum of the others beside it: compilers take maxima and sums, but unroll an argmax."""
         m = x.amax(axis, keepdim=True)
         e = torch.where(x == float("inf"), torch.zeros_like(x), x - m).exp()  # written as `special.softmax_at_label` does
-        p = e / e.sum(axis, keepdim=True)
+        p = self.keep(e / e.sum(axis, keepdim=True))
 
         def complement() -> Tensor:
             likely = p > 0.5
@@ -85,6 +97,23 @@ class _Traced(special.Native):
 
 
 _TRACED = _Traced()
+
+
+class _Compiled(_Traced):
+    """Where the compiler is to keep p for the backward pass: of few classes it would rather compute every exponential twice."""
+
+    @staticmethod
+    def keep(p: Tensor) -> Tensor:
+        return torch.ops.prims.abs.default(p)  # |p| is p, but written as an operation that compilers do not repeat
+
+
+_COMPILED = _Compiled()
+
+
+def _namespace() -> _Traced:
+    """What a Function that knows its derivative computes with: nothing differentiates through its steps."""
+    plain = torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
+    return _COMPILED if plain else _TRACED
 
 
 def _vjp_of_others(op: Any, arrays: Sequence[Tensor], live: Sequence[int]) -> tuple[list[Tensor], Any]:
@@ -112,7 +141,7 @@ class _General(torch.autograd.Function):
 
     @staticmethod
     def forward(op: Any, *arrays: Tensor) -> tuple[Tensor, ...]:
-        return op.forward(_TRACED, arrays)
+        return op.forward(_namespace(), arrays)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -130,8 +159,9 @@ class _General(torch.autograd.Function):
         gradients: list[Any] = [None] * len(arrays)
         needs = ctx.needs_input_grad[1:]
         if any(needs[: op.predictions]):
-            outputs, residual = op.linearize(_TRACED, arrays)
-            gradients[: op.predictions] = op.pull(_TRACED, arrays, residual, _dense(cotangents, outputs))
+            namespace = _namespace()
+            outputs, residual = op.linearize(namespace, arrays)
+            gradients[: op.predictions] = op.pull(namespace, arrays, residual, _dense(cotangents, outputs))
         live = [i for i in range(op.predictions, len(arrays)) if needs[i]]
         if live:
             outputs, pullback = _vjp_of_others(op, arrays, live)
@@ -228,13 +258,56 @@ class _Twice(torch.autograd.Function):
         return (None, *gradients, *(None for _ in arrays[op.predictions :]))
 
 
+class _Concluded(torch.autograd.Function):
+    """A number that is more than a sum: what the sums are worth is known with it, and autograd need not follow every step in between."""
+
+    @staticmethod
+    def forward(ctx: Any, call: Any, op: Any, *arrays: Tensor) -> Tensor:
+        outputs, kept = _sweep(op, arrays, min(op.keeps, 1))
+        value, ctx.derivatives = torch_host.conclude(call, arrays[0], outputs)
+        ctx.call, ctx.op = call, op
+        ctx.save_for_backward(*arrays, *kept)
+        ctx.set_materialize_grads(False)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor | None) -> tuple[Any, ...]:
+        op, count = ctx.op, len(ctx.needs_input_grad) - 2
+        if g is None:
+            return (None,) * (count + 2)
+        arrays, kept = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
+        if torch.is_grad_enabled():
+            value = next(ctx.call.of(arrays).answer(_GeneralWithForwardMode.apply(op, *arrays)))
+            gradients = torch.autograd.grad(value, arrays[: op.predictions], g, create_graph=True)
+        else:
+            many = _is_batched(g)
+            last = not (many or torch._C._autograd._get_current_graph_task_keep_graph())
+            g = float(g) if g.ndim == 0 and not many else g
+            cotangents = [None if d is None else torch_host.tensor(d) * g for d in ctx.derivatives]
+            if many:
+                gradients = op.pull(xp, arrays, kept if op.saves_slope else None, cotangents)
+            elif op.saves_slope:
+                gradients = _scaled(op, arrays, kept, cotangents[0], in_place=last)
+            else:
+                gradients = _sweep_back(op, arrays, cotangents, kept, in_place=last)
+        return (None, None, *gradients, *(None for _ in arrays[op.predictions :]))
+
+
 def _is_batched(a: Tensor) -> bool:
     """Whether a tensor is one of many, of `torch.func.vmap` or of the older `is_grads_batched`."""
     return torch._C._functorch.is_batchedtensor(a) or torch._C._functorch.is_legacy_batchedtensor(a)
 
 
 def _sweep(op: Any, arrays: Sequence[Tensor], order: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    return sweep(op, _EAGER, arrays, order=order, size=BLOCK, empty=_empty)
+    host = torch_host.host_of(arrays[0])
+    if host is not None:
+        return torch_host.sweep(host, op, arrays, order)
+    return sweep(op, _EAGER, arrays, order=order, size=_block(op), empty=_empty)
+
+
+def _block(op: Any) -> int:
+    """Entries of a block: rows take few passes, so that calls count for more, and few arrays."""
+    return BLOCK if op.classes is None else 4 * BLOCK
 
 
 def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -243,18 +316,22 @@ def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
 
 def _scaled(op: Any, arrays: Sequence[Tensor], slopes: Sequence[Tensor], g: Any, in_place: bool = True) -> tuple[Tensor, ...]:
     """The slopes of a sweep times the cotangent, which is 1 most of the time and many, of `vmap`, only if not in place."""
-    g = op.spread(xp, arrays[0], g)
+    if not isinstance(g, float) and g.ndim:
+        g = op.spread(xp, arrays[0], g)
     if isinstance(g, float) or (g.ndim == 0 and (in_place or not _is_batched(g))):
         g = float(g)
     if not (isinstance(g, float) and g == 1 and in_place):
         slopes = [s.mul_(g) if in_place else s * g for s in slopes]
-    return tuple([s.to(x.dtype) for s, x in zip(slopes, arrays, strict=False)])
+    return tuple(slopes if not op.half else [s.to(x.dtype) for s, x in zip(slopes, arrays, strict=False)])
 
 
 def _sweep_back(
     op: Any, arrays: Sequence[Tensor], cotangents: Sequence[Any], kept: Sequence[Tensor] = (), in_place: bool = False
 ) -> tuple[Tensor, ...]:
-    return sweep_back(op, _EAGER, arrays, cotangents, kept, size=BLOCK, empty=_empty, in_place=in_place)
+    host = torch_host.host_of(arrays[0])
+    if host is not None:
+        return torch_host.sweep_back(host, op, arrays, cotangents, kept, in_place)
+    return sweep_back(op, _EAGER, arrays, cotangents, kept, size=_block(op), empty=_empty, in_place=in_place)
 
 
 def is_plain(arrays: Sequence[Any]) -> bool:
@@ -322,6 +399,14 @@ class Torch(Adapter):
             or torch._C._is_tracing()
             or torch._C._len_torch_dispatch_stack()
         )
+
+    def value(self, call: Any) -> Tensor:
+        if not call.direct and torch.is_grad_enabled() and call.concludes and is_plain(call.arrays):
+            op = call.asked()
+            needs = [a.requires_grad for a in call.arrays]
+            if True in needs and True not in needs[op.predictions :]:
+                return _Concluded.apply(call.of(()), op, *call.arrays)
+        return super().value(call)
 
     def forward(self, op: Any, arrays: Sequence[Tensor]) -> tuple[Tensor, ...]:
         needs = [a.requires_grad for a in arrays] if torch.is_grad_enabled() else []

@@ -120,6 +120,12 @@ class Torch(Library):
     has_autograd = True
     compiles = True
 
+    def precision(self, dtype: str) -> AbstractContextManager[Any]:
+        """Its own primitives: small tensors have the digits of NumPy, which is a library of its own here."""
+        from arrayloss.adapters import torch_host
+
+        return torch_host.absent()
+
     def devices(self) -> str:
         torch = import_module("torch")
         cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0

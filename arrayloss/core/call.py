@@ -15,7 +15,7 @@ from .separable import Separable
 Array = Any
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class AnyCall:
     """What a public loss returns; `@loss` asks it for the number, the gradient or the parts."""
 
@@ -24,14 +24,14 @@ class AnyCall:
     arrays: tuple[Array, ...]
     origins: tuple[Any, ...] = field(default=(), kw_only=True)  # of each array the argument, and what converted it; for plans
 
-    def of(self, arrays: Sequence[Array]) -> Self:
-        """The same call of other arrays."""
+    def of(self, arrays: Sequence[Array], backend: Any = None) -> Self:
+        """The same call of other arrays, perhaps of another library."""
         made = object.__new__(type(self))
-        made.__dict__.update(self.__dict__, arrays=tuple(arrays), origins=())
+        made.__dict__.update(self.__dict__, arrays=tuple(arrays), origins=(), backend=backend or self.backend)
         return made
 
     def value(self) -> Array:
-        return next(self.answer(self.backend.forward(self.asked(), self.arrays)))
+        return self.backend.value(self)
 
     def value_and_grad(self) -> tuple[Array, Any]:
         op = self.asked()
@@ -54,6 +54,18 @@ class AnyCall:
         """
         raise NotImplementedError
 
+    @property
+    def direct(self) -> bool:
+        """Whether the number is the only output as it is."""
+        return False
+
+    @property
+    def concludes(self) -> bool:
+        """Whether the number is more than an output, of which every element of the predictions moves at most one, and nothing in
+        between is an array of the caller's.
+        """
+        raise NotImplementedError
+
     def asked_for_parts(self) -> Any:
         """The operation whose outputs `parts_of` takes."""
         return self.op
@@ -63,7 +75,7 @@ class AnyCall:
         raise NotImplementedError
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Call(AnyCall):
     """A call of a separable loss."""
 
@@ -127,6 +139,14 @@ class Call(AnyCall):
             if self._masked():
                 return replace(self.op, outputs=("total", "count"))
         return self.op
+
+    @property
+    def direct(self) -> bool:
+        return self.op.mean
+
+    @property
+    def concludes(self) -> bool:
+        return self.reduction == "mean" and not self.op.mean and isinstance(self.normalizer, str | float)
 
     def answer(self, outputs: Sequence[Array]) -> Iterator[Any]:
         total, *others = outputs

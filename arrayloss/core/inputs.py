@@ -202,6 +202,7 @@ class Inputs:
         class_weights: Any = None,
         mass: tuple[Callable[..., Array], Any] | None = None,
         from_softmax: bool = False,
+        of_logs: bool = False,
         weights: Any = None,
         where: Any = None,
         reduction: str = "mean",
@@ -211,12 +212,14 @@ class Inputs:
         """The call of a separable loss. `arguments` are those of the kernel behind its predictions.
 
         `class_weights` weigh elements, `mass` is what an element counts where the kernel weighs its own sum over classes;
-        `from_softmax`: all that the kernel takes of its predictions is their softmax along the class axis.
+        `from_softmax`: all that the kernel takes of its predictions is their softmax along the class axis; `of_logs`: what `logistic`
+        makes is only added to the loss of an element, without a factor.
         """
         factors = tuple(f for f in (self._per_element("weights", weights), class_weights) if f is not None)
         masks = self._where(where)
         weighted = mass is not None or any(isinstance(f, Slot) for f in factors)
         plain = not weighted and masks is None and not (self.labels and self.labels.ignore)
+        reduce = self._reduce(reduction, reduce_axes)
         op = Separable(
             kernel,
             (*map(Slot, range(self.predictions)), *arguments),
@@ -226,10 +229,11 @@ class Inputs:
             weights=factors,
             mass=mass,
             where=masks,
-            reduce=self._reduce(reduction, reduce_axes),
+            reduce=reduce,
             half=self.half,
             wide=self.backend.has_float64(self.x),
             from_softmax=from_softmax,
+            added=of_logs and plain and reduce == tuple(range(self.ndim)),
             mean=plain and reduction == "mean" and isinstance(normalizer, str) and normalizer == "weights",
         )
         normalizer = self._normalizer(normalizer, reduction)
@@ -256,10 +260,11 @@ class Inputs:
         options: tuple[Any, ...] = (),
         volumes: int | None = None,
         decided: bool = False,
+        linear: bool = False,
     ) -> PooledCall:
         """The call of a loss of overlaps: `terms` with their `slope` and `options`, `formula` with its `parameters`.
 
-        `decided`: the largest class of a softmax counts as 1.
+        `decided`: the largest class of a softmax counts as 1. `linear`: the terms are t * p, (1 - t) * p and t * q.
         """
         link = choice("activation", activation, LINKS)
         rows = link is softmax
@@ -277,14 +282,17 @@ class Inputs:
         together = axis is not None and (axis in pool or volumes is not None)
         reduce = tuple(a for a in pool if a != axis)
         kept = [a for a in range(self.ndim) if a not in reduce]
+        factors = () if weights is None else (self._per_element("weights", weights),)
+        masks = self._where(where)
+        everywhere = weights is None and masks is None and not (self.labels and self.labels.ignore)
         op = Pooled(
             terms,
             (self.prediction, target, *options),
             1,
             self.classes,
             labels=self.labels,
-            weights=() if weights is None else (self._per_element("weights", weights),),
-            where=self._where(where),
+            weights=factors,
+            where=masks,
             reduce=reduce,
             outputs=names,
             half=self.half,
@@ -293,6 +301,7 @@ class Inputs:
             link=largest if rows and decided else link,
             slope=slope,
             axis=axis,
+            plain=linear and everywhere and rows and not decided,
         )
         size = None if axis is None else self.shape[axis]
         finish = Finish(

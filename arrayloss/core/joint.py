@@ -20,9 +20,9 @@ Array = Any
 class _Known(special.Native):
     """A namespace of native primitives in which p, the softmax of all these operations, is computed once. It may be given."""
 
-    def __init__(self, library: Any, kept: Sequence[Array] = ()) -> None:
+    def __init__(self, library: Any, *kept: Array | None) -> None:
         self.library = library
-        self._kept = kept
+        self._kept = kept  # p, or None and the place for it
         self._parts: Any = None
 
     def native(self, name: str) -> Any:
@@ -78,7 +78,7 @@ def _split(outputs: Sequence[Any], ops: Sequence[Any]) -> Iterator[tuple[Any, ..
         start += len(op.outputs)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Joint:
     """Operations over the same softmax as one: the outputs of all, and the sum of their gradients."""
 
@@ -87,6 +87,7 @@ class Joint:
 
     predictions = 1
     saves_slope = False
+    added = False
 
     @property
     def classes(self) -> Any:
@@ -170,9 +171,11 @@ class Joint:
     def settle(self, xp: Any, x: Array, outputs: Sequence[Array]) -> tuple[Array, ...]:
         return tuple(o for op, own in zip(self.ops, _split(outputs, self.ops), strict=True) for o in op.settle(xp, x, own))
 
-    def step(self, xp: Any, arrays: Sequence[Array], order: int = 0, *, read_labels: bool = False) -> tuple[Any, ...]:
+    def step(
+        self, xp: Any, arrays: Sequence[Array], order: int = 0, *, read_labels: bool = False, places: Sequence[Array] = ()
+    ) -> tuple[Any, ...]:
         """The outputs of all, every axis kept; for order 1 also what `gradient` starts from."""
-        known = _Known(xp)
+        known = _Known(xp, None, *places[: self.overlaps])
         sums: list[Array] = []
         slopes: list[Array] = []
         for op, own in zip(self.ops, self._arrays(arrays), strict=True):
@@ -195,7 +198,7 @@ class Joint:
         self, xp: Any, arrays: Sequence[Array], spread: Sequence[Array], kept: Sequence[Array], *, read_labels: bool | None = False
     ) -> tuple[Array, ...]:
         """`pull` of one block, given what `spread_all` made and what a sweep kept."""
-        known, derivatives, slopes = _Known(xp, kept[:1]), iter(spread), iter(kept[self.overlaps :])
+        known, derivatives, slopes = _Known(xp, *kept[:1]), iter(spread), iter(kept[self.overlaps :])
         u = direct = None
         for op, own in zip(self.ops, self._arrays(arrays), strict=True):
             given = [next(derivatives) for m in op.moving if m]

@@ -61,9 +61,9 @@ class Labels:
         low, high = dtypes.integer_range(t.dtype)
         if (low >= 0 and high < self.classes) or 0 in t.shape:
             return
-        low, high = special.bounds(xp, t)
-        if low >= 0 and high < self.classes:
+        if special.in_range(xp, t, self.classes):
             return
+        low, high = special.bounds(xp, t)
         what = "0 or 1" if self.binary else f"labels from 0 to {self.classes - 1}"
         wrong = low if low < 0 else high
         text = f"integer targets must be {what}; got {wrong}"
@@ -74,7 +74,7 @@ class Labels:
         raise ValueError(text)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Operation:
     """A loss up to but without its last, non-additive step."""
 

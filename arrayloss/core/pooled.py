@@ -29,7 +29,7 @@ Linked = tuple[Array, Complement, Move, Move]
 Link = Callable[..., Linked]
 
 # -- links: p, q = 1 - p (where it is asked for), the pullback (from derivatives for p to those for x) and its transpose --
-# Links over which p is kept for the backward pass take it as their last argument.
+# Links over which p is kept for the backward pass take more arguments.
 
 
 def identity(xp: Any, x: Array, axis: int | None) -> Linked:
@@ -43,9 +43,9 @@ def sigmoid(xp: Any, x: Array, axis: int | None) -> Linked:
     return p, lambda: q, lambda u: p * q * u, lambda dx: p * q * dx
 
 
-def softmax(xp: Any, x: Array, axis: int, kept: Array | None = None) -> Linked:
-    """One distribution a row."""
-    top, p, q = special.softmax_parts(xp, x, axis, kept)
+def softmax(xp: Any, x: Array, axis: int, *kept: Array | None) -> Linked:
+    """One distribution a row. `kept`: p, or None and the place for it."""
+    top, p, q = special.softmax_parts(xp, x, axis, *kept)
 
     def push(dx: Array) -> Array:
         dp = p * (dx - xp.sum(p * dx, axis=axis, keepdims=True))
@@ -66,15 +66,17 @@ def largest(xp: Any, x: Array, axis: int) -> Linked:
 # -- sums -----------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Pooled(Operation):
     """The sums of one loss. `kernel` gives the terms of every entry."""
 
     link: Link = identity
     slope: Callable[..., Array] | None = None  # from derivatives for the sums to those for p
     axis: int | None = None  # where the predictions have their classes or channels
+    plain: bool = False  # the terms are t * p, (1 - t) * p and t * q, of which none is weighed or left out
 
     saves_slope = False
+    added = False
 
     @property
     def keeps(self) -> int:
@@ -85,11 +87,15 @@ class Pooled(Operation):
         """What divides p."""
         return 1
 
-    def step(self, xp: Any, arrays: Sequence[Array], order: int = 0, *, read_labels: bool = False) -> tuple[Any, ...]:
+    def step(
+        self, xp: Any, arrays: Sequence[Array], order: int = 0, *, read_labels: bool = False, places: Sequence[Array] = ()
+    ) -> tuple[Any, ...]:
         """The sums, every axis kept; for order 1 also what `gradient` can start from, if the operation `keeps` that."""
-        (p, q, _, _), t, weighed = self._entries(xp, arrays, read_labels)
-        terms = self.kernel(xp, p, q(), t, *self.arguments[2:])
-        sums = tuple(self._total(xp, weighed(a), arrays[0]) for a in terms)
+        (p, q, _, _), t, weighed = self._entries(xp, arrays, read_labels, *((None, *places) if places else ()))
+        sums = self._overlaps(xp, p, t, arrays[0]) if self.plain else None
+        if sums is None:
+            terms = self.kernel(xp, p, q(), t, *self.arguments[2:])
+            sums = tuple(self._total(xp, weighed(a), arrays[0]) for a in terms)
         return (sums, (p,)) if order else (sums,)
 
     def forward(self, xp: Any, arrays: Sequence[Array]) -> tuple[Array, ...]:
@@ -110,7 +116,7 @@ class Pooled(Operation):
     ) -> tuple[Array, ...]:
         """`pull` of one block, given what `spread_all` made and what a sweep kept, in the dtype of the computation."""
         assert self.slope is not None
-        (p, q, pull, _), t, weighed = self._entries(xp, arrays, read_labels, kept)
+        (p, q, pull, _), t, weighed = self._entries(xp, arrays, read_labels, *kept)
         u = weighed(self.slope(xp, p, q, t, *self.arguments[2:], *spread))
         return (pull(u),)
 
@@ -133,9 +139,12 @@ class Pooled(Operation):
         return self.reduce or ()
 
     def _entries(
-        self, xp: Any, arrays: Sequence[Array], read_labels: bool | None, kept: Sequence[Array] = ()
+        self, xp: Any, arrays: Sequence[Array], read_labels: bool | None, *kept: Array | None
     ) -> tuple[tuple[Any, ...], Array, Move]:
-        """What the link gives, the targets (booleans for masks and labels), and what weighs and leaves out."""
+        """What the link gives, the targets (booleans for masks and labels), and what weighs and leaves out.
+
+        `kept`: p, or None and the place for it, of operations that keep it.
+        """
         keep, valid, arrays = self._leave_out(xp, arrays, read_labels)
         x, t = (self._get(a, arrays) for a in self.arguments[:2])
         if self.labels is not None and not self.labels.binary:
@@ -151,6 +160,13 @@ class Pooled(Operation):
             return a if keep is None else xp.where(keep, a, 0.0)
 
         return self.link(xp, x, self.axis, *kept), t, weighed
+
+    def _overlaps(self, xp: Any, p: Array, t: Array, x: Array) -> tuple[Array, ...] | None:
+        """The sums in a shorter way, if there is one for rows that add up to 1."""
+        assert self.axis is not None
+        assert self.reduce is not None
+        of_labels = self.labels is not None and not self.labels.binary
+        return special.overlaps(xp, t, p, self.axis, x.shape, self.reduce, self.sum_dtype(xp, p), of_labels)
 
     def _total(self, xp: Any, a: Array, x: Array) -> Array:
         assert self.reduce is not None
@@ -222,9 +238,14 @@ class Finish:
 
         return xp.squeeze(losses, axis=self.axis) if self.together else losses, weights, pull
 
+    @property
+    def of_numbers(self) -> bool:
+        """Whether there are no arrays among the parameters and weights."""
+        return all(isinstance(p, float) for p in self.parameters) and isinstance(self.class_weights, tuple | None)
+
     def lasting(self) -> Finish:
         """The same for parts: without arrays, which belong to a call."""
-        if any(not isinstance(p, float) for p in self.parameters) or not isinstance(self.class_weights, tuple | None):
+        if not self.of_numbers:
             raise TypeError("parameters and class_weights must be Python numbers for parts; got an array")
         return self
 
@@ -264,11 +285,15 @@ def _scarcity(xp: Any, volumes: Array, axis: int | None, exponent: int) -> Array
     return special.power(xp, xp.where(absent, 1.0, smallest / xp.where(absent, 1.0, volumes)), exponent)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class PooledCall(AnyCall):
     """One pooled loss with its arguments, not yet computed."""
 
     finish: Finish
+
+    @property
+    def concludes(self) -> bool:
+        return self.finish.reduction != "none" and self.finish.of_numbers
 
     def answer(self, outputs: Sequence[Array]) -> Iterator[Any]:
         stages = self.finish(self.backend, outputs)

@@ -16,11 +16,12 @@ from .reduction import quotient, total
 Array = Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Separable(Operation):
     """One separable loss, up to but without the division of a mean."""
 
     mass: tuple[Any, ...] | None = None  # (function, arguments): what an element counts in a mean, beside its weights
+    added: bool = False  # of the values only the sum is wanted, and log1p of them only to be added: those of several may be taken as one
     mean: bool = False  # the total is divided by what the elements weigh together, a plain number here, and rounded
 
     saves_slope = True  # what a backward pass needs is one array per prediction, whatever the cotangent
@@ -50,10 +51,12 @@ class Separable(Operation):
         dtype = xp.float32 if self.half else x.dtype
         return (quotient(xp, outputs[0], self.denominator(x.shape), self.output_shape(x.shape), dtype),)
 
-    def step(self, xp: Any, arrays: Sequence[Array], order: int, *, read_labels: bool = False) -> tuple[Any, ...]:
+    def step(
+        self, xp: Any, arrays: Sequence[Array], order: int, *, read_labels: bool = False, places: Sequence[Array] = ()
+    ) -> tuple[Any, ...]:
         """The outputs, every axis kept, then the slopes (order >= 1) and curvatures (order >= 2), a tuple each.
 
-        Slopes and curvatures are those of the weighted elements, in the dtype of the computation.
+        Slopes and curvatures are those of the weighted elements, in the dtype of the computation. `places`: where slopes could be put.
         """
         keep, valid, arrays = self._leave_out(xp, arrays, read_labels)
         weights = [self._factor(xp, arrays[w.index], keep) if isinstance(w, Slot) else w for w in self.weights]

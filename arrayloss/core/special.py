@@ -111,6 +111,22 @@ def beside(xp: Any, a: Array, factor: Any, b: Array, t: Array) -> Array:
 
 
 @native_first
+def beyond(xp: Any, p: Array, t: Array) -> Array:
+    """(1 - t) * p: what is predicted where the target is not."""
+    return (1 - t) * p
+
+
+@native_first
+def overlaps(
+    xp: Any, t: Array, p: Array, axis: int, shape: tuple[int, ...], axes: tuple[int, ...], dtype: Any, of_labels: bool
+) -> tuple[Array, ...] | None:
+    """The sums of t * p, (1 - t) * p and t * (1 - p) over `axes`, kept, for rows p that add up to 1 along `axis`; None where there is
+    no shorter way than the terms. `of_labels`: t is 1 for one class of each row and 0 for the others.
+    """
+    return None
+
+
+@native_first
 def magnitude(xp: Any, off: Array, h: Array) -> Array:
     """|off|, for off >= 0 where h is 1 and off <= 0 where it is 0: then it has a derivative at 0 too."""
     return (2 * h - 1) * off
@@ -176,6 +192,13 @@ def as_index(xp: Any, a: Array) -> Array:
 def narrow(xp: Any, labels: Array, classes: int) -> Array:
     """Labels from 0 to `classes` - 1, perhaps in a smaller dtype; what is out of range may become something else that is."""
     return labels
+
+
+@native_first
+def in_range(xp: Any, labels: Array, classes: int) -> bool:
+    """Whether labels name classes, read now."""
+    low, high = bounds(xp, labels)
+    return low >= 0 and high < classes
 
 
 @native_first
@@ -245,10 +268,12 @@ def softmax_pair(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Array, Arr
 
 
 @native_first
-def softmax_parts(xp: Any, x: Array, axis: int, kept: Array | None = None) -> tuple[Array, Array, Callable[[], Array]]:
+def softmax_parts(
+    xp: Any, x: Array, axis: int, kept: Array | None = None, place: Array | None = None
+) -> tuple[Array, Array, Callable[[], Array]]:
     """Where a row has its maximum (for `softmax_back`), p = softmax(x), and q = 1 - p without cancellation, when it is called.
 
-    `kept`: the p of an earlier call, for forms that it spares work.
+    `kept`: the p of an earlier call, and `place`: where p may be put, for forms that they spare work.
     """
     top, _, e, s = softmax_rows(xp, x, axis)
     p = e / (1 + s)

@@ -106,6 +106,7 @@ def sigmoid_cross_entropy(
         inputs.per_class("pos_weight", pos_weight, axis),
         number("label_smoothing", label_smoothing, low=0, high=1),
         class_weights=inputs.per_class("class_weights", class_weights, axis),
+        of_logs=pos_weight is None,
         weights=weights,
         where=where,
         reduction=reduction,

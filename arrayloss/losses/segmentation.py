@@ -60,7 +60,7 @@ def _inside(xp: Any, a: Array, t: Array) -> Array:
 def _overlap(xp: Any, p: Array, q: Array, t: Array) -> Iterator[Array]:
     t = special.as_float(xp, t, p)  # products are exact for masks, and cheaper than choices
     yield t * p
-    yield (1 - t) * p
+    yield special.beyond(xp, p, t)
     yield t * q
 
 
@@ -175,6 +175,7 @@ def dice_loss(
         0.5,
         inputs.scalar("smooth", smooth, low=0) / 2,
         names=("tp", "fp", "fn"),
+        linear=not squared,
         targets=targets,
         activation=activation,
         axis=axis,
@@ -256,6 +257,7 @@ def jaccard_loss(
         1.0,
         inputs.scalar("smooth", smooth, low=0),
         names=("tp", "fp", "fn"),
+        linear=not squared,
         targets=targets,
         activation=activation,
         axis=axis,
@@ -339,6 +341,7 @@ def tversky_loss(
         inputs.scalar("beta", beta, low=0),
         inputs.scalar("smooth", smooth, low=0),
         names=("tp", "fp", "fn"),
+        linear=True,
         targets=targets,
         activation=activation,
         axis=axis,
@@ -426,6 +429,7 @@ def focal_tversky_loss(
         inputs.scalar("smooth", smooth, low=0),
         inputs.scalar("gamma", gamma, above=0),
         names=("tp", "fp", "fn"),
+        linear=True,
         targets=targets,
         activation=activation,
         axis=axis,
