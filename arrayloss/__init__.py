@@ -3,13 +3,14 @@
 Written once against the Python array API standard, dispatched to NumPy, PyTorch, JAX, CuPy and Dask, with analytic gradients.
 """
 
-from . import metrics
-from .core.combination import Combination
-from .core.loss import Loss, loss
+from . import define, metrics
 from .core.parts import Parts
+from .frontend.combination import Combination
+from .frontend.loss import Loss, Properties, loss
+from .frontend.one_hot import one_hot
 from .losses.binary import binary_cross_entropy, sigmoid_cross_entropy, sigmoid_focal_loss
 from .losses.divergence import kl_divergence
-from .losses.multiclass import cross_entropy, nll_loss, one_hot, softmax_cross_entropy, softmax_focal_loss
+from .losses.multiclass import cross_entropy, nll_loss, softmax_cross_entropy, softmax_focal_loss
 from .losses.regression import gaussian_nll_loss, huber_loss, log_cosh_loss, squared_error
 from .losses.segmentation import dice_loss, focal_tversky_loss, generalized_dice_loss, jaccard_loss, tversky_loss
 
@@ -19,8 +20,10 @@ __all__ = [
     "Combination",
     "Loss",
     "Parts",
+    "Properties",
     "binary_cross_entropy",
     "cross_entropy",
+    "define",
     "dice_loss",
     "focal_tversky_loss",
     "gaussian_nll_loss",

@@ -19,7 +19,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         print(MISSING.format(name=error.name), file=sys.stderr)
         raise SystemExit(USAGE) from None
-    from .consistency.commands import arrayloss
+    from .check.commands import arrayloss
 
     run: Any = arrayloss
     run(prog_name="arrayloss")

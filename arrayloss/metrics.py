@@ -19,7 +19,7 @@ Arguments that the metrics share
 counts : Parts
     What `confusion` returned, or a sum of such.
 average : "macro", "micro" or None
-    The mean of the metric over all overlaps (classes, samples) that `confusion` left apart; the metric of their added counts; or
+    The mean of the metric over all overlaps (classes, samples) that `confusion` counted apart; the metric of their added counts; or
     one metric for each.
 absent : "skip" or "keep"
     Whether an overlap whose target is empty counts in the macro mean. Where all targets are empty, all count.
@@ -33,46 +33,60 @@ losses keep more digits.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
+from .adapters.dispatch import adapter_of
 from .core import dtypes, special
-from .core.check import choice, number
-from .core.inputs import Inputs
-from .core.namespace import backend_of
-from .core.parts import Parts
+from .core.parts import Parts, Source
+from .frontend.build import overlap_sums
+from .frontend.check import choice, number
+from .frontend.options import OverlapOptions, checked
+from .losses.segmentation import Link, as_masks, link
 
 __all__ = ["accuracy", "confusion", "dice", "f1", "f_beta", "jaccard", "precision", "recall"]
 
 Array = Any
 Axes = int | tuple[int, ...] | None
+Average = Literal["macro", "micro"] | None
+Absent = Literal["skip", "keep"]
+NAMES = ("tp", "fp", "fn", "tn")
 
 
-def _counts(xp: Any, p: Array, q: Array, t: Array, threshold: float | None) -> tuple[Array, ...]:
-    if threshold is not None:
-        p = xp.where(xp.isnan(p), p, xp.astype(p > threshold, p.dtype))  # NaN is no decision
-        q = 1 - p
-    t = special.as_float(xp, t, p)
-    return t * p, (1 - t) * p, t * q, (1 - t) * q
+def _soft_counts(xp: Any, x: Array, t: Array, activation: str | None, axis: Any, labels: bool) -> Iterator[Any]:
+    p, complement, to_x = link(xp, x, activation, axis)
+    t, q = as_masks(xp, x, t, axis, labels), complement()
+    yield t * p, (1 - t) * p, t * q, (1 - t) * q
+    yield lambda tp, fp, fn, tn: to_x(special.lerp(xp, fp - tn, tp - fn, t))
 
 
-def _counts_slope(xp: Any, p: Array, q: Any, t: Array, threshold: float | None, tp: Array, fp: Array, fn: Array, tn: Array) -> Array:
-    soft = special.mix(xp, tp - fn, fp - tn, t)
-    return soft if threshold is None else xp.zeros_like(soft)
+def _hard_counts(xp: Any, x: Array, t: Array, activation: str | None, axis: Any, labels: bool, threshold: float) -> Iterator[Any]:
+    """Decisions, which are flat. NaN is no decision, and a row with one has no largest class."""
+    if activation == "softmax":
+        largest = xp.expand_dims(xp.argmax(x, axis=axis), axis=axis)
+        p = special.place_at_label(xp, x, largest, 1.0, axis)
+        p = p + xp.sum(xp.where(xp.isnan(x), x, xp.zeros_like(x)), axis=axis, keepdims=True)
+    else:
+        p, _, _ = link(xp, x, activation, axis)
+        p = xp.where(xp.isnan(p), p, xp.astype(p > threshold, p.dtype))
+    t = as_masks(xp, x, t, axis, labels)
+    yield t * p, (1 - t) * p, t * (1 - p), (1 - t) * (1 - p)
+    yield lambda tp, fp, fn, tn: xp.zeros_like(x)
 
 
 def confusion(
     predictions: Array,
     targets: Array,
     *,
-    activation: str | None,
+    activation: Link,
     hard: bool = True,
     threshold: float = 0.5,
     axis: int | None = None,
     pool_axes: Axes = None,
     classes: Axes = None,
     ignore_index: Axes = None,
-    weights: Any = None,
-    where: Any = None,
+    weights: float | Array | None = None,
+    where: Array | None = None,
 ) -> Parts:
     """True and false positives and negatives of every overlap.
 
@@ -90,7 +104,7 @@ def confusion(
     threshold : number from 0 to 1
         A probability above it is positive. A softmax, which decides by the largest, has none.
     axis, pool_axes, classes, ignore_index, weights, where
-        As for `arrayloss.losses.segmentation`.
+        As for `dice_loss`.
 
     Returns
     -------
@@ -109,61 +123,51 @@ def confusion(
     if dtypes.kind(getattr(predictions, "dtype", None)) == "bool":
         if activation is not None:
             raise ValueError(f"activation must be None for boolean predictions; got {activation!r}")
-        xp = backend_of(predictions, "predictions").xp
+        xp = adapter_of(predictions, "predictions").xp
         predictions = xp.astype(predictions, xp.float32)
-    inputs = Inputs(predictions=predictions)
-    hard = choice("hard", hard, {True: True, False: False})
+    choice("hard", hard, (True, False))
     threshold = number("threshold", threshold, low=0, high=1)
-    call = inputs.pooled(
-        _counts,
-        _counts_slope,
-        _counts,
-        names=("tp", "fp", "fn", "tn"),
-        targets=targets,
-        activation=activation,
-        axis=axis,
-        pool_axes=pool_axes,
-        classes=classes,
-        class_weights=None,
-        absent="keep",
-        ignore_index=ignore_index,
-        weights=weights,
-        where=where,
-        reduction="none",
-        options=(threshold if hard and activation != "softmax" else None,),
-        decided=hard,
-    )
-    return call.sums()
+    meaning: dict[str, Any] = {"axis": axis, "pool_axes": pool_axes, "classes": classes, "ignore_index": ignore_index}
+    options = checked({**meaning, "weights": weights, "where": where}, OverlapOptions, {})
+    decision: dict[str, Any] = {"threshold": threshold} if hard else {}
+    kernel = _hard_counts if hard else _soft_counts
+    arguments, op, regions = overlap_sums(kernel, predictions, targets, activation, options, NAMES, **decision)
+    xp = arguments.adapter.xp
+    counts = [regions.take_classes(xp, a) for a in arguments.adapter.forward(op, tuple(arguments.arrays))]
+    if regions.are_pooled:
+        counts = [xp.sum(a, axis=regions.axis) for a in counts]
+    meaning = {"activation": activation, "hard": hard, **decision, **meaning}
+    static = tuple([(name, tuple(value) if isinstance(value, list) else value) for name, value in meaning.items()])
+    return Parts((Source("metrics.confusion", NAMES, static, None),), tuple(counts))
 
 
-def _metric(counts: Parts, average: str | None, absent: str, empty: float, terms: Any) -> Array:
+def _metric(counts: Parts, average: Average, absent: Absent, empty: float, ratio: Callable[..., tuple[Array, Array]]) -> Array:
     """The mean of a ratio whose terms are linear in the counts."""
-    average = choice("average", average, {"macro": "macro", "micro": "micro", None: None})
-    skip = choice("absent", absent, {"skip": True, "keep": False})
-    if counts.names != ("tp", "fp", "fn", "tn"):
+    choice("average", average, ("macro", "micro", None))
+    choice("absent", absent, ("skip", "keep"))
+    if counts.names != NAMES:
         raise ValueError(f"counts must be those of metrics.confusion; got parts named {', '.join(counts.names)}")
-    xp = backend_of(counts.tp, "counts").xp
+    xp = adapter_of(counts.tp, "counts").xp
     tp, fp, fn, tn = (xp.sum(a) if average == "micro" else a for a in counts.arrays)
-    above, below = terms(tp, fp, fn, tn)
-    each = special.ratio(xp, above, below, number("empty", empty))
+    each = special.divide(xp, *ratio(tp, fp, fn, tn), number("empty", empty))
     if average != "macro":
         return each
-    present = xp.astype(tp + fn != 0, each.dtype) if skip else xp.ones_like(each)
-    weights = xp.where(xp.sum(present) == 0, xp.ones_like(present), present)
+    is_present = xp.astype(tp + fn != 0, each.dtype) if absent == "skip" else xp.ones_like(each)
+    weights = xp.where(xp.sum(is_present) == 0, xp.ones_like(is_present), is_present)
     return xp.sum(xp.where(weights == 0, 0.0, each)) / xp.sum(weights)
 
 
-def precision(counts: Parts, *, average: str | None = "macro", absent: str = "skip", empty: float = 1.0) -> Array:
+def precision(counts: Parts, *, average: Average = "macro", absent: Absent = "skip", empty: float = 1.0) -> Array:
     """How much of what is called positive is so: TP / (TP + FP)."""
     return _metric(counts, average, absent, empty, lambda tp, fp, fn, tn: (tp, tp + fp))
 
 
-def recall(counts: Parts, *, average: str | None = "macro", absent: str = "skip", empty: float = 1.0) -> Array:
+def recall(counts: Parts, *, average: Average = "macro", absent: Absent = "skip", empty: float = 1.0) -> Array:
     """How much of what is positive is called so: TP / (TP + FN). With `average="micro"` it is the accuracy of classes."""
     return _metric(counts, average, absent, empty, lambda tp, fp, fn, tn: (tp, tp + fn))
 
 
-def f_beta(counts: Parts, beta: float = 1.0, *, average: str | None = "macro", absent: str = "skip", empty: float = 1.0) -> Array:
+def f_beta(counts: Parts, beta: float = 1.0, *, average: Average = "macro", absent: Absent = "skip", empty: float = 1.0) -> Array:
     """Precision and recall in one number, recall beta times as important: (1 + b**2) TP / ((1 + b**2) TP + b**2 FN + FP).
 
     C. J. van Rijsbergen, Information Retrieval, 1979, chapter 7.
@@ -172,21 +176,21 @@ def f_beta(counts: Parts, beta: float = 1.0, *, average: str | None = "macro", a
     return _metric(counts, average, absent, empty, lambda tp, fp, fn, tn: ((1 + b) * tp, (1 + b) * tp + b * fn + fp))
 
 
-def f1(counts: Parts, *, average: str | None = "macro", absent: str = "skip", empty: float = 1.0) -> Array:
+def f1(counts: Parts, *, average: Average = "macro", absent: Absent = "skip", empty: float = 1.0) -> Array:
     """The harmonic mean of precision and recall, which is Dice."""
     return f_beta(counts, 1.0, average=average, absent=absent, empty=empty)
 
 
-def dice(counts: Parts, *, average: str | None = "macro", absent: str = "skip", empty: float = 1.0) -> Array:
+def dice(counts: Parts, *, average: Average = "macro", absent: Absent = "skip", empty: float = 1.0) -> Array:
     """Twice the overlap over the sum of both: 2 TP / (2 TP + FP + FN)."""
     return f_beta(counts, 1.0, average=average, absent=absent, empty=empty)
 
 
-def jaccard(counts: Parts, *, average: str | None = "macro", absent: str = "skip", empty: float = 1.0) -> Array:
+def jaccard(counts: Parts, *, average: Average = "macro", absent: Absent = "skip", empty: float = 1.0) -> Array:
     """Intersection over union: TP / (TP + FP + FN)."""
     return _metric(counts, average, absent, empty, lambda tp, fp, fn, tn: (tp, tp + fp + fn))
 
 
-def accuracy(counts: Parts, *, average: str | None = "macro", absent: str = "skip", empty: float = 1.0) -> Array:
+def accuracy(counts: Parts, *, average: Average = "macro", absent: Absent = "skip", empty: float = 1.0) -> Array:
     """How much is called right: (TP + TN) / all. Of one class among several it is high for rare ones, whatever is predicted."""
     return _metric(counts, average, absent, empty, lambda tp, fp, fn, tn: (tp + tn, tp + fp + fn + tn))

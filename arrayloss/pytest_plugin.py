@@ -4,7 +4,7 @@
     A fixture with every installed library in turn, or those of `--arrayloss-backends numpy,torch`. It makes arrays,
     `loss_backend.array(values, "float32")`, and reads them back, `loss_backend.numpy(array)`, in float64.
 `assert_losses_agree`
-    `arrayloss.consistency.check` with the same arguments, which fails the test with every disagreement. As a fixture of the same
+    `arrayloss.check.check` with the same arguments, which fails the test with every disagreement. As a fixture of the same
     name it keeps to `--arrayloss-backends`; the worst rows of all of them stand at the end of the run.
 
 Nothing heavy is imported before a test asks for it.
@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from .consistency import Report
+    from .check import Report
 
-SHOWN = 5  # rows of the summary
+MOST_ROWS = 5  # rows of the summary
 _REPORTS: pytest.StashKey[list[Any]] = pytest.StashKey()
 
 
 def assert_losses_agree(subject: Any, **options: Any) -> Report:
-    """`arrayloss.consistency.check`, raising an AssertionError where libraries do not agree; the report otherwise."""
+    """`arrayloss.check.check`, raising an AssertionError where libraries do not agree; the report otherwise."""
     __tracebackhide__ = True
-    from .consistency import check
+    from .check import check
 
     report = check(subject, **options)
     report.raise_for_failures()
@@ -43,15 +43,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """A place for the reports of this run; a library that cannot be had is a usage error before anything is collected."""
     config.stash[_REPORTS] = []
-    _wanted(config)
+    _libraries_of(config)
 
 
-def _wanted(config: pytest.Config) -> list[str] | None:
+def _libraries_of(config: pytest.Config) -> list[str] | None:
     """The libraries that were named."""
     value = config.getoption("--arrayloss-backends")
     if value is None:
         return None
-    from .consistency.libraries import LIBRARIES
+    from .check.libraries import LIBRARIES
 
     names = [n.strip() for n in value.split(",") if n.strip()]
     for name in names:
@@ -66,12 +66,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test a library; one that is missing is a skipped test, never a silent pass."""
     if "loss_backend" not in metafunc.fixturenames:
         return
-    from .consistency.libraries import LIBRARIES
+    from .check.libraries import LIBRARIES
 
-    wanted = _wanted(metafunc.config)
+    names = _libraries_of(metafunc.config)
     parameters = []
     for name, library in LIBRARIES.items():
-        if wanted is None or name in wanted:
+        if names is None or name in names:
             reason = library.missing()
             marks = [pytest.mark.skip(reason=f"{name}: {reason}")] if reason else []
             parameters.append(pytest.param(library, id=name, marks=marks))
@@ -87,14 +87,14 @@ def loss_backend(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture(name="assert_losses_agree")
 def assert_losses_agree_here(request: pytest.FixtureRequest) -> Callable[..., Any]:
     """`assert_losses_agree` on the libraries of `--arrayloss-backends`, remembered for the summary."""
-    wanted = _wanted(request.config)
+    names = _libraries_of(request.config)
 
     def compare(subject: Any, **options: Any) -> Report:
         __tracebackhide__ = True
-        from .consistency import check
+        from .check import check
 
-        if wanted is not None and "backends" not in options:
-            options["backends"] = [n for n in wanted if not isinstance(subject, dict) or n in subject]
+        if names is not None and "backends" not in options:
+            options["backends"] = [n for n in names if not isinstance(subject, dict) or n in subject]
         report = check(subject, **options)
         request.config.stash[_REPORTS].append(report)
         report.raise_for_failures()
@@ -109,11 +109,11 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     rows = [r for report in reports for r in report.rows if r.status in ("agrees", "differs", "crashed")]
     if not rows:
         return
-    from .consistency.report import described, format_ulp
+    from .check.rows import describe, format_ulp
 
     rows.sort(key=lambda r: (not r.failed, -r.max_ulp))
     terminalreporter.section("arrayloss: worst rows", sep="-")
-    for row in rows[:SHOWN]:
-        text = described(row) if row.failed else f"{row.backend} {row.mode} {row.dtype} {row.quantity}: {format_ulp(row.max_ulp)} ulp"
+    for row in rows[:MOST_ROWS]:
+        text = describe(row) if row.failed else f"{row.backend} {row.mode} {row.dtype} {row.quantity}: {format_ulp(row.max_ulp)} ulp"
         terminalreporter.line(f"{row.subject}: {text}", red=row.failed)
     terminalreporter.line(f"{len(rows)} comparisons in {len(reports)} checks")

@@ -1,44 +1,75 @@
 """Time and memory of two pieces of work, side by side.
 
-Both sides run in one process on the same inputs, in turn, and the medians are compared: what the machine does meanwhile meets
-both alike. pyperf gives each side processes of its own, and pytest-benchmark finishes one side before it starts the
-other, so a machine that changes its clock in between changes their ratio; hence the small loop here.
+Both run in one process on the same inputs, in turn, and medians are compared: whatever the machine does meanwhile, both meet it. Tools
+that finish one side before the other starts compare two states of the machine.
 """
 
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
 import sys
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from itertools import accumulate
 from statistics import median
 from time import perf_counter
 
 Work = Callable[[], object]
+CONDITIONS = ("alone", "behind", "busy")
+SPIN = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    for _ in range(100_000): pass"  # ends with its parent
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Medians in seconds for one call, and how often each side ran."""
+    """Medians in milliseconds for one call."""
 
     ours: float
     peer: float
-    rounds: int
 
     @property
     def ratio(self) -> float:
         return self.ours / self.peer
 
 
-def seconds(work: Work, calls: int, depth: int = 0) -> float:
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def other_work() -> Iterator[None]:
+    """A busy process for each core."""
+    processes = [subprocess.Popen([sys.executable, "-c", SPIN]) for _ in range(cores())]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def openmp_region() -> Work:
+    """A short parallel region of PyTorch's: its threads go on spinning on their cores for some milliseconds."""
+    import torch
+
+    x = torch.ones(2**22)
+    return lambda: torch.relu(x)
+
+
+def seconds(work: Work, calls: int, before: Work | None = None, depth: int = 0) -> float:
     """Seconds of one call, made so many Python frames deep.
 
-    CPython 3.11 keeps its frames in pieces of 16 KiB. A call that begins near the end of one maps and releases another each time,
-    which takes longer than a small loss; where that is depends on who calls.
+    CPython 3.11 keeps its frames in pieces of 16 KiB. A call that begins near the end of one maps and releases another each time, which
+    takes longer than a small loss; where that is depends on who calls.
     """
     if depth:
-        return seconds(work, calls, depth - 1)
+        return seconds(work, calls, before, depth - 1)
+    if before is not None:
+        before()
     start = perf_counter()
     for _ in range(calls):
         work()
@@ -48,84 +79,68 @@ def seconds(work: Work, calls: int, depth: int = 0) -> float:
 def calls_in(work: Work, target: float) -> int:
     """How many calls take about `target` seconds."""
     calls = 1
-    while (took := seconds(work, calls) * calls) < target and calls < 100_000:
-        calls = max(calls * 2, min(calls * 16, int(calls * target / max(took, 1e-9))))
+    while (total := seconds(work, calls) * calls) < target and calls < 100_000:
+        calls = max(calls * 2, min(calls * 16, int(calls * target / max(total, 1e-9))))
     return calls
 
 
-def compare(ours: Work, peer: Work, budget: float) -> Timing:
-    """Medians of both sides, run in turn for about `budget` seconds and at least five times each."""
-    for work in (ours, peer, ours, peer):
+def compare(ours: Work, peer: Work, condition: str, budget: float) -> Timing:
+    """Both sides in turn, for about `budget` seconds and at least five times each; a budget of 0 only sees that they run."""
+    works = (ours, peer)
+    for work in works * (2 if budget else 1):
         work()
-    collecting = gc.isenabled()
+    before = openmp_region() if condition == "behind" else None
+    calls = [1 if before or not budget else calls_in(work, 0.01) for work in works]
+    times: tuple[list[float], list[float]] = ([], [])
+    gc.collect()
     gc.disable()
     try:
-        calls = calls_in(ours, 0.01), calls_in(peer, 0.01)
-        times: tuple[list[float], list[float]] = ([], [])
-        start = perf_counter()
-        while len(times[0]) < 5 or perf_counter() - start < budget:
-            depth = 7 * len(times[0]) % 120
-            for side, work in enumerate((ours, peer)):
-                times[side].append(seconds(work, calls[side], depth))
+        with other_work() if condition == "busy" else nullcontext():
+            start = perf_counter()
+            while len(times[0]) < 5 or perf_counter() - start < budget:
+                depth = 7 * len(times[0]) % 120
+                for side, work in enumerate(works):
+                    times[side].append(seconds(work, calls[side], before, depth))
     finally:
-        if collecting:
-            gc.enable()
-    return Timing(median(times[0]), median(times[1]), len(times[0]))
+        gc.enable()
+    return Timing(*[1e3 * median(side) for side in times])
 
 
-def alone(work: Work, budget: float) -> float:
-    """Median seconds of one call."""
-    work()
-    calls = calls_in(work, 0.005)
-    times: list[float] = []
-    start = perf_counter()
-    while len(times) < 3 or perf_counter() - start < budget:
-        times.append(seconds(work, calls, 7 * len(times) % 120))
-    return median(times)
-
-
-def peak_bytes(work: Work, library: str) -> int | None:
-    """The most memory that one call holds at a time, beyond what was there before; None where nothing counts it."""
+def peak_bytes(work: Work) -> int:
+    """The most memory that one call holds at a time: NumPy's and PyTorch's, as if both had their peaks at the same time."""
     work()
     gc.collect()
-    if library == "numpy":
-        tracemalloc.start()
-        try:
-            before = tracemalloc.get_traced_memory()[0]
-            tracemalloc.reset_peak()
-            kept = work()
-            peak = tracemalloc.get_traced_memory()[1] - before
-            del kept
-        finally:
-            tracemalloc.stop()
-        return peak
-    if library == "torch":
-        return _peak_of_torch(work)
-    return None
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        result = work()
+        peak = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    del result
+    return peak + max([0, *accumulate(torch_allocations(work))])
 
 
-def _peak_of_torch(work: Work) -> int:
-    """Every allocation and release that the profiler of PyTorch saw, added up in order."""
+def torch_allocations(work: Work) -> list[int]:
+    """Every allocation (> 0) and release (< 0) of PyTorch's while `work` runs, in order."""
+    if "torch" not in sys.modules:
+        return []
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as run:
-        work()
-    changes = sorted((e.start_ns(), e.nbytes()) for e in run.profiler.kineto_results.events() if e.name() == "[memory]")
-    held = peak = 0
-    for _, change in changes:
-        held += change
-        peak = max(peak, held)
-    return peak
+        result = work()
+    del result
+    events = [e for e in run.profiler.kineto_results.events() if e.name() == "[memory]"]
+    return [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]
 
 
-def versions(*libraries: str) -> dict[str, str]:
-    """The versions of those libraries that are there, and of Python."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {"python": sys.version.split()[0]}
+def versions(*libraries: str) -> str:
+    """Python and the libraries that are there, with their versions."""
+    text = [f"Python {sys.version.split()[0]}"]
     for library in libraries:
         try:
-            found[library] = version(library)
+            text.append(f"{library} {version(library)}")
         except PackageNotFoundError:
             continue
-    return found
+    return ", ".join(text)

@@ -1,88 +1,87 @@
-"""Memory: what a call holds beyond its inputs and the gradient, and what it keeps for the backward pass."""
+"""Memory: what a call holds beyond its inputs and the gradient, what it keeps for the backward pass; and the time of the import."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
+from statistics import median
 from typing import Any
 
 from . import peers
-from .measure import peak_bytes
-from .rows import arrays, backward, torch_inputs
+from .measure import peak_bytes, torch_allocations
+from .rows import Inputs, backward, ours
 
 MIB = 2**20
+FOCAL = ours("sigmoid_focal_loss")
+CLOCK = "from time import perf_counter\nstart = perf_counter()"
+STATEMENTS = f"import numpy, array_api_compat\n{CLOCK}\nimport arrayloss\nprint(1e3 * (perf_counter() - start))"
 
 
 @dataclass(frozen=True)
 class Check:
-    """`measure(small)` returns what we hold, what it is compared with, and the largest share that passes."""
+    """`measure(is_small)` returns a number, which is not to be more than `bound`."""
 
     name: str
-    against: str
-    needs: tuple[str, ...]
-    target: float
-    measure: Callable[[bool], tuple[float, float]]
+    unit: str
+    bound: float
+    measure: Callable[[bool], float]
 
 
-def _beyond_gradient(library: str) -> Callable[[bool], tuple[float, float]]:
-    def measure(small: bool) -> tuple[float, float]:
-        from arrayloss import sigmoid_focal_loss
-
-        shape = (2**12 if small else 2**24,)
-        if library == "numpy":
-            x, t = arrays(shape)
-            work = lambda: sigmoid_focal_loss.value_and_grad(x, t)  # noqa: E731
-        else:
-            x, t = torch_inputs(shape)
-            work = backward(sigmoid_focal_loss, x, t)
-        peak = peak_bytes(work, library)
-        assert peak is not None
-        gradient = x.nbytes
-        return (peak - gradient) / MIB, 32.0
-
-    return measure
+def _focal(size: int, is_small: bool) -> tuple[Any, Any]:
+    return Inputs((size,), (4096,), "numbers").arrays(is_small)
 
 
-def _saved(small: bool) -> tuple[float, float]:
-    """What both graphs keep until the backward pass, beside the inputs."""
-    from arrayloss import sigmoid_focal_loss
-
-    x, t = torch_inputs((2**12 if small else 2**22,))
-    return saved_bytes(lambda: sigmoid_focal_loss(x, t), x, t) / MIB, saved_bytes(lambda: peers.torchvision_sigmoid_focal(x, t), x, t) / MIB
+def numpy_beyond_gradient(is_small: bool) -> float:
+    x, t = _focal(2**24, is_small)
+    return (peak_bytes(lambda: FOCAL.get().value_and_grad(x, t)) - x.nbytes) / MIB
 
 
-def saved_bytes(forward: Callable[[], Any], *inputs: Any) -> int:
-    """Bytes that stay allocated as long as the result of a forward pass is held."""
-    from torch.profiler import ProfilerActivity, profile
+def torch_beyond_gradient(is_small: bool) -> float:
+    import torch
 
-    result = forward()
-    del result
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as run:
-        result = forward()
-    del result
-    return sum(e.nbytes() for e in run.profiler.kineto_results.events() if e.name() == "[memory]")
+    x, t = map(torch.from_numpy, _focal(2**24, is_small))
+    return (peak_bytes(backward(FOCAL.get(), x.requires_grad_(), t)) - x.nbytes) / MIB
+
+
+def kept_for_backward(is_small: bool) -> float:
+    """What our graph keeps until the backward pass beside the inputs, as a share of what torchvision's formula keeps."""
+    import torch
+
+    x, t = map(torch.from_numpy, _focal(2**22, is_small))
+    x.requires_grad_()
+    sizes = []
+    for loss in (FOCAL.get(), peers.torchvision_focal):
+        results: list[Any] = []
+        loss(x, t)
+        sizes.append(sum(torch_allocations(lambda loss=loss, results=results: results.append(loss(x, t)))))
+    return sizes[0] / sizes[1]
+
+
+def bfloat16_beyond_gradient(is_small: bool) -> float:
+    import torch
+
+    from arrayloss import softmax_cross_entropy
+
+    rows, classes = (16, 100) if is_small else (1024, 128_256)
+    x = torch.randn(rows, classes).bfloat16().requires_grad_()
+    t = torch.randint(0, classes, (rows,))
+    return (peak_bytes(backward(softmax_cross_entropy, x, t)) - x.nbytes) / MIB
+
+
+def import_time(is_small: bool) -> float:
+    """Milliseconds beyond NumPy and array-api-compat, each time in a fresh interpreter."""
+    runs = [
+        subprocess.run([sys.executable, "-c", STATEMENTS], capture_output=True, text=True, check=True) for _ in range(2 if is_small else 20)
+    ]
+    return median([float(run.stdout) for run in runs])
 
 
 CHECKS = [
-    Check("numpy sigmoid focal 16M, MiB beyond the gradient", "32 MiB", (), 1.0, _beyond_gradient("numpy")),
-    Check("torch sigmoid focal 16M, MiB beyond the gradient", "32 MiB", ("torch",), 1.0, _beyond_gradient("torch")),
-    Check("torch sigmoid focal 4M, MiB kept for backward", "torchvision's formula", ("torch",), 0.125, _saved),
+    Check("memory: NumPy, sigmoid focal 16M, beyond the gradient", "MiB", 30, numpy_beyond_gradient),
+    Check("memory: PyTorch, sigmoid focal 16M, beyond the gradient", "MiB", 14, torch_beyond_gradient),
+    Check("memory: PyTorch, sigmoid focal 4M, kept for backward", "of torchvision's formula", 1 / 6, kept_for_backward),
+    Check("memory: PyTorch, bfloat16 cross-entropy 1024x128256, beyond the gradient", "MiB", 40, bfloat16_beyond_gradient),
+    Check("import arrayloss, beyond NumPy and array-api-compat", "ms", 60, import_time),
 ]
-
-
-def measured(check: Check, small: bool) -> dict[str, Any]:
-    entry: dict[str, Any] = {"name": check.name, "against": check.against, "target": check.target}
-    missing = [n for n in check.needs if find_spec(n) is None]
-    if missing:
-        return {**entry, "missing": f"{' and '.join(missing)} not installed"}
-    ours, other = check.measure(small)
-    return {**entry, "ours_mib": ours, "other_mib": other, "ratio": ours / other, "reached": ours / other <= check.target}
-
-
-def line(entry: dict[str, Any]) -> str:
-    head = f"{entry['name']:50} {entry['against']:22}"
-    if "missing" in entry:
-        return f"{head} {entry['missing']}"
-    mark = "" if entry["reached"] else "  MISSED"
-    return f"{head}{entry['ours_mib']:10.2f}{entry['other_mib']:10.2f}{entry['ratio']:8.3f}{entry['target']:8.3f}{mark}"

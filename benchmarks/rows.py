@@ -1,4 +1,4 @@
-"""The rows of the table: what is measured, against whom, and the ratio to reach."""
+"""The rows of the table: what is computed, against whom, and the ratios to reach."""
 
 from __future__ import annotations
 
@@ -10,250 +10,208 @@ import numpy as np
 
 from . import peers
 from .measure import Work
+from .peers import Function, Monai, functional
 
 Pair = tuple[Work, Work]
+Aims = tuple[float, ...]  # of ours / the peer: alone, behind an OpenMP region, on busy cores; what has none is not measured
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Logits of a shape (and of a small one), and targets: labels along an axis, "numbers" of 0 and 1, or "logits"."""
+
+    shape: tuple[int, ...]
+    small: tuple[int, ...]
+    targets: str = "labels"
+    axis: int = -1
+
+    def arrays(self, is_small: bool) -> tuple[Any, Any]:
+        random, shape = np.random.default_rng(0), self.small if is_small else self.shape
+        x = 2 * random.standard_normal(shape, dtype=np.float32)
+        if self.targets == "numbers":
+            return x, (random.random(shape, dtype=np.float32) < 0.3).astype(np.float32)
+        if self.targets == "logits":
+            return x, x + random.standard_normal(shape, dtype=np.float32)
+        axis = self.axis % len(shape)
+        return x, random.integers(0, shape[axis], shape[:axis] + shape[axis + 1 :])
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One of our losses by name, with options; they are imported when they are needed."""
+
+    name: str
+    options: tuple[tuple[str, Any], ...] = ()
+    plus: Loss | None = None
+
+    def get(self) -> Any:
+        import arrayloss
+
+        loss = getattr(arrayloss, self.name).bind(**dict(self.options))
+        return loss if self.plus is None else loss + self.plus.get()
+
+
+def ours(name: str, **options: Any) -> Loss:
+    return Loss(name, tuple(options.items()))
 
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison; `make(small)` returns our work and the peer's."""
+    """One comparison, in one of `MODES`."""
 
+    mode: str
     name: str
-    peer: str
-    target: float
-    library: str
-    make: Callable[[bool], Pair]
-    needs: tuple[str, ...] = ()  # modules
-    threads: int | None = None  # None: as many as the machine allows
-    memory: bool = True
+    loss: Loss
+    against: str
+    peer: Function
+    inputs: Inputs
+    aims: Aims
+    module: str = ""  # that the peer needs
+
+    @property
+    def title(self) -> str:
+        return f"{self.mode}: {self.name}"
+
+    def works(self, is_small: bool) -> Pair:
+        """Our work and the peer's."""
+        return MODES[self.mode](self.loss.get(), self.peer, *self.inputs.arrays(is_small), is_small)
 
 
-def arrays(shape: tuple[int, ...], classes: int | None = None, axis: int = -1) -> tuple[np.ndarray, np.ndarray]:
-    """Logits, and binary targets as floating-point numbers or integer labels."""
-    random = np.random.default_rng(0)
-    x = (2 * random.standard_normal(shape)).astype(np.float32)
-    if classes is None:
-        return x, (random.random(shape) < 0.3).astype(np.float32)
-    axis %= len(shape)
-    return x, random.integers(0, classes, shape[:axis] + shape[axis + 1 :])
+def _leaf(x: Any, t: Any) -> tuple[Any, Any]:
+    import torch
+
+    return torch.from_numpy(x).requires_grad_(), torch.from_numpy(t)
 
 
-def backward(function: Callable[..., Any], *inputs: Any) -> Work:
+def backward(function: Function, x: Any, t: Any) -> Work:
     """Forward and backward in PyTorch, the gradient thrown away."""
-    x = inputs[0]
 
     def work() -> None:
-        function(*inputs).backward()
+        function(x, t).backward()
         x.grad = None
 
     return work
 
 
-def torch_inputs(shape: tuple[int, ...], classes: int | None = None, axis: int = -1) -> tuple[Any, Any]:
+def _torch(loss: Any, peer: Function, x: Any, t: Any, _: bool) -> Pair:
+    inputs = _leaf(x, t)
+    return backward(loss, *inputs), backward(peer, *inputs)
+
+
+def _torch_value(loss: Any, peer: Function, x: Any, t: Any, _: bool) -> Pair:
+    x, t = _leaf(x, t)
+    x = x.detach()
+    return lambda: loss(x, t), lambda: peer(x, t)
+
+
+def _compiled(loss: Any, peer: Function, x: Any, t: Any, is_small: bool) -> Pair:
     import torch
 
-    x, t = arrays(shape, classes, axis)
-    return torch.from_numpy(x).requires_grad_(), torch.from_numpy(t)
+    torch._dynamo.reset()  # no row knows the sizes that another one compiled
+    backend = "aot_eager" if is_small else "inductor"
+    whole = torch.compile(lambda x, t: loss(x, t), fullgraph=True, backend=backend)
+    return _torch(whole, torch.compile(peer, backend=backend), x, t, is_small)
 
 
-def torch_pair(ours: Callable[..., Any], peer: Callable[..., Any], *inputs: Any) -> Pair:
-    return backward(ours, *inputs), backward(peer, *inputs)
-
-
-def compiled_pair(ours: Callable[..., Any], peer: Callable[..., Any], *inputs: Any) -> Pair:
-    import torch
-
-    torch._dynamo.reset()  # a row knows nothing of the sizes that another one compiled
-    return torch_pair(torch.compile(ours, fullgraph=True), torch.compile(peer), *inputs)  # MONAI breaks graphs
-
-
-BINARY = ((4_000_000,), (4096,))
-ROWS_OF_LABELS = ((8192, 1000), (64, 10))
-PIXELS = ((4, 21, 512, 512), (2, 5, 8, 8))
-MASKS = ((8, 4, 256, 256), (2, 3, 16, 16))
-SCENES = ((4, 21, 256, 256), (2, 5, 8, 8))
-
-
-def _cross_entropy(pair: Any, sizes: Any, axis: int) -> Callable[[bool], Pair]:
-    def make(small: bool) -> Pair:
-        import torch.nn.functional as F  # noqa: N812
-
-        from arrayloss import softmax_cross_entropy
-
-        shape = sizes[small]
-        x, t = torch_inputs(shape, shape[axis], axis)
-        return pair(lambda x, t: softmax_cross_entropy(x, t, axis=axis), F.cross_entropy, x, t)
-
-    return make
-
-
-def _bce(pair: Any, sizes: Any) -> Callable[[bool], Pair]:
-    def make(small: bool) -> Pair:
-        import torch.nn.functional as F  # noqa: N812
-
-        from arrayloss import sigmoid_cross_entropy
-
-        return pair(sigmoid_cross_entropy, F.binary_cross_entropy_with_logits, *torch_inputs(sizes[small]))
-
-    return make
-
-
-def _sigmoid_focal(pair: Any, sizes: Any) -> Callable[[bool], Pair]:
-    def make(small: bool) -> Pair:
-        from arrayloss import sigmoid_focal_loss
-
-        ours = lambda x, t: sigmoid_focal_loss(x, t, gamma=2.0, alpha=0.25)  # noqa: E731
-        return pair(ours, peers.torchvision_sigmoid_focal, *torch_inputs(sizes[small]))
-
-    return make
-
-
-def _softmax_focal(pair: Any) -> Callable[[bool], Pair]:
-    def make(small: bool) -> Pair:
-        from kornia.losses import focal_loss
-
-        from arrayloss import softmax_focal_loss
-
-        x, t = torch_inputs(ROWS_OF_LABELS[small], ROWS_OF_LABELS[small][1])
-        ours = lambda x, t: softmax_focal_loss(x, t, gamma=2.0)  # noqa: E731
-        peer = lambda x, t: focal_loss(x, t, alpha=None, gamma=2.0, reduction="mean")  # noqa: E731
-        return pair(ours, peer, x, t)
-
-    return make
-
-
-def _dice(pair: Any) -> Callable[[bool], Pair]:
-    def make(small: bool) -> Pair:
-        import torch
-        from monai.losses import DiceLoss
-
-        from arrayloss import dice_loss
-
-        shape = MASKS[small]
-        x, labels = torch_inputs(shape, shape[1], 1)
-        t = torch.nn.functional.one_hot(labels, shape[1]).movedim(-1, 1).float().contiguous()
-        return pair(lambda x, t: dice_loss(x, t, activation="softmax", axis=1), DiceLoss(softmax=True), x, t)
-
-    return make
-
-
-def _dice_cross_entropy(pair: Any, sizes: Any) -> Callable[[bool], Pair]:
-    def make(small: bool) -> Pair:
-        from monai.losses import DiceCELoss
-
-        from arrayloss import cross_entropy, dice_loss
-
-        shape = sizes[small]
-        x, labels = torch_inputs(shape, shape[1], 1)
-        ours = dice_loss.bind(activation="softmax", axis=1) + cross_entropy.bind(axis=1)
-        theirs = DiceCELoss(softmax=True, to_onehot_y=True, batch=True)
-        return pair(lambda x, t: ours(x, t[:, 0]), theirs, x, labels[:, None])
-
-    return make
-
-
-def _jax_cross_entropy(small: bool) -> Pair:
-    import jax
-    import optax
-
-    from arrayloss import softmax_cross_entropy
-
-    x, t = map(jax.numpy.asarray, arrays(ROWS_OF_LABELS[small], ROWS_OF_LABELS[small][1]))
-    return _jax_pair(softmax_cross_entropy, lambda x, t: optax.softmax_cross_entropy_with_integer_labels(x, t).mean(), x, t)
-
-
-def _jax_focal(small: bool) -> Pair:
-    import jax
-    import optax
-
-    from arrayloss import sigmoid_focal_loss
-
-    x, t = map(jax.numpy.asarray, arrays(BINARY[small]))
-    ours = lambda x, t: sigmoid_focal_loss(x, t, gamma=2.0, alpha=0.25)  # noqa: E731
-    return _jax_pair(ours, lambda x, t: optax.sigmoid_focal_loss(x, t, alpha=0.25, gamma=2.0).mean(), x, t)
-
-
-def _jax_pair(ours: Callable[..., Any], peer: Callable[..., Any], *inputs: Any) -> Pair:
+def _jax(loss: Any, peer: Function, x: Any, t: Any, _: bool) -> Pair:
     import jax
 
-    def work(function: Callable[..., Any]) -> Work:
+    inputs = tuple(map(jax.numpy.asarray, (x, t)))
+
+    def work(function: Function) -> Work:
         run = jax.jit(jax.value_and_grad(function))
         return lambda: jax.block_until_ready(run(*inputs))
 
-    return work(ours), work(peer)
+    return work(lambda x, t: loss(x, t)), work(peer)
 
 
-def _numpy_bce(small: bool) -> Pair:
-    from arrayloss import sigmoid_cross_entropy
-
-    x, t = arrays(BINARY[small])
-    return lambda: sigmoid_cross_entropy.value_and_grad(x, t), lambda: peers.numpy_bce(x, t)
+def _numpy(loss: Any, peer: Function, x: Any, t: Any, _: bool) -> Pair:
+    return lambda: loss.value_and_grad(x, t), lambda: peer(x, t)
 
 
-def _numpy_cross_entropy(small: bool) -> Pair:
-    from arrayloss import softmax_cross_entropy
-
-    x, t = arrays(ROWS_OF_LABELS[small], ROWS_OF_LABELS[small][1])
-    return lambda: softmax_cross_entropy.value_and_grad(x, t), lambda: peers.numpy_cross_entropy(x, t)
+def _objective(loss: Any, peer: Function, x: Any, t: Any, _: bool) -> Pair:
+    return lambda: loss.grad_and_hess(x, t), lambda: peer(x, t)
 
 
-def _sklearn_bce(small: bool) -> Pair:
-    from sklearn._loss import HalfBinomialLoss
-
-    from arrayloss import sigmoid_cross_entropy
-
-    x, t = arrays((1_000_000,) if not small else (4096,))
-    peer = HalfBinomialLoss()
-    loss, gradient = np.empty_like(x), np.empty_like(x)
-    return (
-        lambda: sigmoid_cross_entropy.value_and_grad(x, t),
-        lambda: peer.loss_gradient(t, x, loss_out=loss, gradient_out=gradient, n_threads=1),
-    )
+def _numpy_torch(loss: Any, peer: Function, x: Any, t: Any, _: bool) -> Pair:
+    return lambda: loss.value_and_grad(x, t), backward(peer, *_leaf(x, t))
 
 
-def _tiny_numpy(name: str) -> Callable[[bool], Pair]:
-    """One call on NumPy against PyTorch's native loss, forward and backward, on the same numbers."""
+MODES: dict[str, Callable[..., Pair]] = {
+    "PyTorch": _torch,
+    "PyTorch, value": _torch_value,
+    "PyTorch, compiled": _compiled,
+    "JAX, jitted": _jax,
+    "NumPy": _numpy,
+    "NumPy, gradient and Hessian": _objective,
+    "NumPy against PyTorch": _numpy_torch,
+}
 
-    def make(_: bool) -> Pair:
-        import torch.nn.functional as F  # noqa: N812
+FLAT, MILLION = Inputs((4_000_000,), (4096,), "numbers"), Inputs((2**20,), (4096,), "numbers")
+TABLE, NARROW, WORDS = Inputs((8192, 1000), (64, 10)), Inputs((8192, 100), (64, 10)), Inputs((2048, 32_000), (16, 100))
+BOOSTING, PAIRS = Inputs((100_000, 10), (100, 10)), Inputs((8192, 100), (64, 10), "logits")
+SCENES = Inputs((4, 21, 512, 512), (2, 5, 8, 8), axis=1)
+PIXELS, MASKS = Inputs((8, 4, 256, 256), (2, 3, 16, 16), axis=1), Inputs((8, 4, 256, 256), (2, 3, 16, 16), "numbers")
+VOLUME = Inputs((1, 46, 64, 64, 64), (1, 5, 8, 8, 8), axis=1)
+TINY, TINY_NUMBERS = Inputs((32, 10), (32, 10)), Inputs((32, 10), (32, 10), "numbers")
 
-        import arrayloss
-
-        hard = name == "softmax_cross_entropy"
-        x, t = arrays((32, 10), 10 if hard else None)
-        ours = getattr(arrayloss, name)
-        peer = F.cross_entropy if hard else F.binary_cross_entropy_with_logits
-        return lambda: ours.value_and_grad(x, t), backward(peer, *torch_inputs((32, 10), 10 if hard else None))
-
-    return make
-
-
-TINY = ((32, 10), (32, 10))
-T, K, M = ("torch",), ("torch", "kornia"), ("torch", "monai")
+CE, BCE = ours("softmax_cross_entropy"), ours("sigmoid_cross_entropy")
+FOCAL, SOFTMAX_FOCAL = ours("sigmoid_focal_loss", alpha=0.25), ours("softmax_focal_loss")
+PIXEL_CE = ours("softmax_cross_entropy", axis=1)
+DICE = ours("dice_loss", activation="softmax", axis=1)
+SMOOTH = ours("softmax_cross_entropy", label_smoothing=0.1, axis=1)
+F_CE, F_BCE = functional("cross_entropy"), functional("binary_cross_entropy_with_logits")
+F_SMOOTH = functional("cross_entropy", label_smoothing=0.1)
+MONAI_DICE = Monai("DiceLoss", softmax=True, to_onehot_y=True, batch=True)
+MONAI_DICE_CE = Monai("DiceCELoss", softmax=True, to_onehot_y=True, batch=True)
+MONAI_SIGMOID = Monai("DiceLoss", sigmoid=True, batch=True)
+DICE_CE = Loss("dice_loss", DICE.options, PIXEL_CE)
+FORMULA, TORCHVISION = "plain formula", "torchvision's formula"
 
 ROWS = [
-    Row("torch cross-entropy 8192x1000", "F.cross_entropy", 0.75, "torch", _cross_entropy(torch_pair, ROWS_OF_LABELS, -1), T),
-    Row("torch cross-entropy 4x21x512x512", "F.cross_entropy", 0.75, "torch", _cross_entropy(torch_pair, PIXELS, 1), T),
-    Row("torch bce 4M", "F.bce_with_logits", 1.0, "torch", _bce(torch_pair, BINARY), T),
-    Row("torch sigmoid focal 4M", "torchvision's formula", 0.40, "torch", _sigmoid_focal(torch_pair, BINARY), T),
-    Row("torch softmax focal 8192x1000", "kornia", 0.55, "torch", _softmax_focal(torch_pair), K),
-    Row("torch dice 8x4x256x256", "MONAI", 1.0, "torch", _dice(torch_pair), M),
-    Row("torch dice + cross-entropy 8x4x256x256", "MONAI", 1.0, "torch", _dice_cross_entropy(torch_pair, MASKS), M),
-    Row("torch dice + cross-entropy 4x21x256x256", "MONAI", 1.0, "torch", _dice_cross_entropy(torch_pair, SCENES), M),
-    Row("compiled cross-entropy 8192x1000", "F.cross_entropy", 1.0, "compiled", _cross_entropy(compiled_pair, ROWS_OF_LABELS, -1), T),
-    Row("compiled cross-entropy 4x21x512x512", "F.cross_entropy", 1.0, "compiled", _cross_entropy(compiled_pair, PIXELS, 1), T),
-    Row("compiled bce 4M", "F.bce_with_logits", 1.0, "compiled", _bce(compiled_pair, BINARY), T),
-    Row("compiled sigmoid focal 4M", "torchvision's formula", 1.0, "compiled", _sigmoid_focal(compiled_pair, BINARY), T),
-    Row("compiled softmax focal 8192x1000", "kornia", 1.0, "compiled", _softmax_focal(compiled_pair), K),
-    Row("compiled dice 8x4x256x256", "MONAI", 1.0, "compiled", _dice(compiled_pair), M),
-    Row("jax cross-entropy 8192x1000", "optax", 1.0, "jax", _jax_cross_entropy, ("jax", "optax")),
-    Row("jax sigmoid focal 4M", "optax", 0.25, "jax", _jax_focal, ("jax", "optax")),
-    Row("numpy bce 4M", "straightforward NumPy", 0.45, "numpy", _numpy_bce),
-    Row("numpy cross-entropy 8192x1000", "straightforward NumPy", 0.40, "numpy", _numpy_cross_entropy),
-    Row("numpy bce 1M, one thread", "scikit-learn", 0.4, "numpy", _sklearn_bce, ("sklearn",), threads=1),
-    Row("torch cross-entropy 32x10", "F.cross_entropy", 2.5, "torch", _cross_entropy(torch_pair, TINY, -1), T, memory=False),
-    Row("torch bce 32x10", "F.bce_with_logits", 2.5, "torch", _bce(torch_pair, TINY), T, memory=False),
-    Row("torch sigmoid focal 32x10", "torchvision's formula", 0.7, "torch", _sigmoid_focal(torch_pair, TINY), T, memory=False),
-    Row("numpy cross-entropy 32x10", "F.cross_entropy", 2.5, "numpy", _tiny_numpy("softmax_cross_entropy"), T, memory=False),
-    Row("numpy bce 32x10", "F.bce_with_logits", 2.5, "numpy", _tiny_numpy("sigmoid_cross_entropy"), T, memory=False),
+    Row("PyTorch", "cross-entropy 8192x1000", CE, "F.cross_entropy", F_CE, TABLE, (0.8, 1.0, 0.7)),
+    Row("PyTorch", "cross-entropy 4x21x512x512", PIXEL_CE, "F.cross_entropy", F_CE, SCENES, (0.8, 1.0, 0.7)),
+    Row("PyTorch", "cross-entropy 8192x1000, smoothed", SMOOTH, "F.cross_entropy", F_SMOOTH, TABLE, (0.9, 1.0, 0.7)),
+    Row("PyTorch", "cross-entropy 4x21x512x512, smoothed", SMOOTH, "F.cross_entropy", F_SMOOTH, SCENES, (0.9, 1.0, 0.7)),
+    Row("PyTorch", "cross-entropy 8x4x256x256", PIXEL_CE, "F.cross_entropy", F_CE, PIXELS, (1.3, 1.6, 1.0)),
+    Row("PyTorch", "sigmoid focal 4M", FOCAL, TORCHVISION, peers.torchvision_focal, FLAT, (0.6, 0.7, 0.5)),
+    Row("PyTorch", "binary cross-entropy 4M", BCE, "F.bce_with_logits", F_BCE, FLAT, (1.3, 1.5, 0.7)),
+    Row("PyTorch", "huber 4M", ours("huber_loss"), "F.huber_loss", functional("huber_loss"), FLAT, (1.6, 2.0, 0.7)),
+    Row("PyTorch", "Dice 1x46x64x64x64", DICE, "MONAI", MONAI_DICE, VOLUME, (1.0, 1.2, 0.8), "monai"),
+    Row("PyTorch", "Dice 8x4x256x256", DICE, "MONAI", MONAI_DICE, PIXELS, (1.8, 2.5, 0.8), "monai"),
+    Row(
+        "PyTorch",
+        "Dice 8x4x256x256, sigmoid",
+        ours("dice_loss", activation="sigmoid", axis=1),
+        "MONAI",
+        MONAI_SIGMOID,
+        MASKS,
+        (2.0, 2.8, 0.8),
+        "monai",
+    ),
+    Row("PyTorch", "Dice + cross-entropy 8x4x256x256", DICE_CE, "MONAI", MONAI_DICE_CE, PIXELS, (1.6, 2.2, 0.8), "monai"),
+    Row("PyTorch", "softmax focal 8192x100", SOFTMAX_FOCAL, FORMULA, peers.softmax_focal, NARROW, (1.0, 1.0, 1.0)),
+    Row("PyTorch", "softmax focal 8192x1000", SOFTMAX_FOCAL, "kornia", peers.kornia_focal, TABLE, (0.55, 0.6, 0.55), "kornia"),
+    Row("PyTorch", "KL divergence 8192x100", ours("kl_divergence"), "F.kl_div", peers.torch_kl, PAIRS, (2.0, 2.0, 2.0)),
+    Row("PyTorch", "nll 2048x32000", ours("nll_loss"), "F.nll_loss", functional("nll_loss"), WORDS, (1.0, 1.0, 1.0)),
+    Row("PyTorch, value", "nll 2048x32000", ours("nll_loss"), "F.nll_loss", functional("nll_loss"), WORDS, (12.5,)),  # 100 us
+    Row("PyTorch", "cross-entropy 32x10", CE, "F.cross_entropy", F_CE, TINY, (5.0,)),
+    Row("PyTorch", "binary cross-entropy 32x10", BCE, "F.bce_with_logits", F_BCE, TINY_NUMBERS, (4.5,)),
+    Row("PyTorch", "sigmoid focal 32x10", FOCAL, TORCHVISION, peers.torchvision_focal, TINY_NUMBERS, (1.5,)),
+    Row("PyTorch, compiled", "cross-entropy 8192x1000", CE, "F.cross_entropy", F_CE, TABLE, (1.0,)),
+    Row("PyTorch, compiled", "cross-entropy 4x21x512x512", PIXEL_CE, "F.cross_entropy", F_CE, SCENES, (1.0,)),
+    Row("PyTorch, compiled", "binary cross-entropy 4M", BCE, "F.bce_with_logits", F_BCE, FLAT, (1.0,)),
+    Row("PyTorch, compiled", "sigmoid focal 4M", FOCAL, TORCHVISION, peers.torchvision_focal, FLAT, (1.0,)),
+    Row("PyTorch, compiled", "softmax focal 8192x1000", SOFTMAX_FOCAL, "kornia", peers.kornia_focal, TABLE, (1.0,), "kornia"),
+    Row("PyTorch, compiled", "Dice 8x4x256x256", DICE, "MONAI", MONAI_DICE, PIXELS, (1.0,), "monai"),
+    Row("JAX, jitted", "cross-entropy 8192x1000", CE, "optax", peers.optax_cross_entropy, TABLE, (1.0,), "optax"),
+    Row("JAX, jitted", "sigmoid focal 4M", FOCAL, "optax", peers.optax_focal, FLAT, (0.25,), "optax"),
+    Row("NumPy", "binary cross-entropy 4M", BCE, FORMULA, peers.numpy_bce, FLAT, (0.45, 0.45, 0.45)),
+    Row("NumPy", "cross-entropy 8192x1000", CE, FORMULA, peers.numpy_cross_entropy, TABLE, (0.4, 0.4, 0.4)),
+    Row("NumPy", "binary cross-entropy 1M", BCE, "scikit-learn", peers.sklearn_bce, MILLION, (0.4,), "sklearn"),
+    Row("NumPy", "KL divergence 8192x100", ours("kl_divergence"), FORMULA, peers.numpy_kl, PAIRS, (2.0,)),
+    Row("NumPy, gradient and Hessian", "binary cross-entropy 1M", BCE, FORMULA, peers.numpy_binary_objective, MILLION, (2.0,)),
+    Row("NumPy, gradient and Hessian", "cross-entropy 100000x10", CE, FORMULA, peers.numpy_softmax_objective, BOOSTING, (2.0,)),
+    Row("NumPy against PyTorch", "cross-entropy 32x10", CE, "F.cross_entropy", F_CE, TINY, (2.5,)),
+    Row("NumPy against PyTorch", "binary cross-entropy 32x10", BCE, "F.bce_with_logits", F_BCE, TINY_NUMBERS, (2.5,)),
 ]

@@ -1,73 +1,50 @@
-"""The rows of the table, measured one by one."""
+"""Rows and checks measured, and the lines of the tables."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from importlib.util import find_spec
 from multiprocessing import get_context
 from typing import Any
 
-from .measure import compare, peak_bytes
+from .measure import CONDITIONS, Timing, compare
+from .memory import CHECKS
 from .rows import ROWS, Row
 
-
-@contextmanager
-def threads(count: int | None) -> Iterator[None]:
-    """Both sides on so many threads."""
-    if count is None:
-        yield
-        return
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = str(count)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
+HEAD = "| | against | ours, ms | alone | behind | busy | aims |\n|---|---|---|---|---|---|---|"
+CHECK_HEAD = "| | | at most |\n|---|---|---|"
 
 
-def measured(row: Row, small: bool, budget: float) -> dict[str, Any]:
-    """One row of the table, or why it is missing."""
-    entry: dict[str, Any] = {"name": row.name, "peer": row.peer, "target": row.target}
-    missing = [n for n in row.needs if find_spec(n) is None]
-    if missing:
-        return {**entry, "missing": f"{' and '.join(missing)} not installed"}
-    with threads(row.threads):
-        try:
-            ours, peer = row.make(small)
-        except ImportError as error:
-            return {**entry, "missing": str(error)}
-        timing = compare(ours, peer, budget)
-        entry |= {"ours_ms": timing.ours * 1e3, "peer_ms": timing.peer * 1e3, "ratio": timing.ratio, "rounds": timing.rounds}
-        entry["reached"] = timing.ratio <= row.target
-        if row.memory:
-            entry["ours_peak_mib"], entry["peer_peak_mib"] = (_mib(peak_bytes(work, row.library)) for work in (ours, peer))
-    return entry
+def measure_row(index: int, conditions: list[str], is_small: bool, budget: float) -> dict[str, Timing]:
+    """A row's timing in each of the conditions that it has an aim for."""
+    row = ROWS[index]
+    works = row.works(is_small)
+    return {c: compare(*works, c, budget) for c in CONDITIONS[: len(row.aims)] if c in conditions}
 
 
-def alone(index: int, small: bool, budget: float) -> dict[str, Any]:
-    """The row of that number in a process of its own: what one row leaves in the heap would change the next."""
+def measure_check(index: int, is_small: bool) -> float:
+    return CHECKS[index].measure(is_small)
+
+
+def run(function: Any, *arguments: Any, alone: bool) -> Any:
+    """In a process of its own, if so: what one row leaves in the heap would change the next."""
+    if not alone:
+        return function(*arguments)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(here, index, small, budget).result()
+        return pool.submit(function, *arguments).result()
 
 
-def here(index: int, small: bool, budget: float) -> dict[str, Any]:
-    return measured(ROWS[index], small, budget)
+def line(row: Row, timings: dict[str, Timing]) -> str:
+    """A row of the table; what has missed its aim is bold."""
+    cells = []
+    for condition, aim in zip(CONDITIONS, (*row.aims, None, None), strict=False):
+        ratio = timings[condition].ratio if condition in timings else None
+        cells.append("" if ratio is None else f"{ratio:.2f}" if aim is None or ratio <= aim else f"**{ratio:.2f}**")
+    first = next(iter(timings.values()), None)
+    milliseconds = "" if first is None else f"{first.ours:.3g}"
+    return f"| {row.title} | {row.against} | {milliseconds} | {' | '.join(cells)} | {', '.join(f'{a:g}' for a in row.aims)} |"
 
 
-def _mib(count: int | None) -> float | None:
-    return None if count is None else count / 2**20
-
-
-def line(entry: dict[str, Any]) -> str:
-    head = f"{entry['name']:38} {entry['peer']:22}"
-    if "missing" in entry:
-        return f"{head} {entry['missing']}"
-    peak = "".join(f"{'-' if m is None else format(m, '.1f'):>9}" for m in (entry.get("ours_peak_mib"), entry.get("peer_peak_mib")))
-    mark = "" if entry["reached"] else "  MISSED"
-    return f"{head}{entry['ours_ms']:10.3f}{entry['peer_ms']:10.3f}{entry['ratio']:8.2f}{entry['target']:8.2f}{peak}{mark}"
+def check_line(name: str, number: float, bound: float, unit: str) -> str:
+    """A line of the second table; what is over its bound is bold."""
+    text = f"{number:.3g}"
+    return f"| {name} | {text if number <= bound else f'**{text}**'} {unit} | {bound:.3g} |"

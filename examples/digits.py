@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from arrayloss import softmax_focal_loss
-from arrayloss.consistency.problems import digits
+from arrayloss.check.points import digits
 
 STEPS, RATE = 30, 2.0
 

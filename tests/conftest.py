@@ -1,140 +1,89 @@
-"""The `xp` fixture: every array library, as a test sees it."""
+"""What tests share: JAX with float64 and a cache of compiled code; array libraries, kinds of operation and cases as fixtures."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from contextlib import nullcontext
 from importlib import import_module, util
-from typing import Any
+from pathlib import Path
 
-import numpy as np
 import pytest
 
-collect_ignore = ["contributed.py", "on_four_devices.py"]  # programs that tests run in a process of their own
+from .helpers import BACKENDS, Backend
+from .operations import CASES, KINDS, Case, Kind, additive_of, sample_of
+
+collect_ignore = ["on_four_devices.py", "on_cupy/double"]  # programs that run in processes of their own
 
 
-@dataclass(frozen=True)
-class Backend:
-    """How a test makes arrays of one library and reads them back."""
-
-    name: str
-    library: str
-    device: str | None = None
-    read_only: bool = False
-
-    @property
-    def reads_labels(self) -> bool:
-        """Whether labels out of range raise; elsewhere they give NaN."""
-        return self.library in ("numpy", "torch")
-
-    def array(self, values: Any, dtype: str | None = None) -> Any:
-        """A new array; a dtype by name, "bfloat16" included."""
-        values = np.array(values)
-        if self.library == "torch":
-            import torch
-
-            made = torch.from_numpy(np.ascontiguousarray(values)) if values.ndim else torch.tensor(values[()])
-            return made if dtype is None else made.to(getattr(torch, dtype))
-        if dtype == "bfloat16":
-            import ml_dtypes
-
-            values = values.astype(ml_dtypes.bfloat16)
-        elif dtype is not None:
-            values = values.astype(dtype)
-        if self.library == "numpy":
-            values.flags.writeable = not self.read_only
-            return values
-        if self.library == "jax":
-            import jax.numpy as jnp
-
-            return jnp.asarray(values)
-        if self.library == "dask":
-            import dask.array as da
-
-            return da.from_array(values, chunks=tuple(max(2, -(-n // 2)) for n in values.shape))
-        if self.library == "cupy":
-            import cupy
-
-            return cupy.asarray(values)
-        import array_api_strict
-
-        return array_api_strict.asarray(values, device=array_api_strict.Device(self.device))
-
-    def numpy(self, array: Any) -> np.ndarray:
-        """The array on the host, bfloat16 widened to float32."""
-        if self.library == "torch":
-            array = array.detach()
-            array = array.float() if str(array.dtype) == "torch.bfloat16" else array
-            return array.numpy()
-        if self.library == "dask":
-            return np.asarray(array.compute() if hasattr(array, "compute") else array)
-        if self.library == "cupy":
-            array = array.get()
-        if self.library == "array_api_strict":
-            import array_api_strict
-
-            array = array_api_strict.asarray(array, copy=True, device=array_api_strict.Device("CPU_DEVICE"))
-        array = np.asarray(array)
-        return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
-
-    def __str__(self) -> str:
-        return self.name
-
-
-BACKENDS = [
-    Backend("numpy", "numpy"),
-    Backend("numpy-read-only", "numpy", read_only=True),
-    Backend("strict", "array_api_strict", device="CPU_DEVICE"),
-    Backend("strict-device1", "array_api_strict", device="device1"),
-    Backend("torch", "torch"),
-    Backend("jax", "jax"),
-    Backend("dask", "dask"),
-    Backend("cupy", "cupy"),
-]
-
-
-def missing(library: str) -> str | None:
-    """Why a library cannot be used here."""
-    if util.find_spec(library) is None:
-        return f"{library} is not installed"
-    if library == "cupy" and not import_module("cupy").is_available():
-        return "cupy finds no GPU"
-    return None
-
-
-def without_numpy_for_torch() -> AbstractContextManager[Any]:
-    """Small tensors are computed as large ones are, by PyTorch's own calls; what NumPy makes of them is tested with its arrays."""
-    if not util.find_spec("torch"):
-        return nullcontext()
-    from arrayloss.adapters import torch_host
-
-    return torch_host.absent()
-
-
-@pytest.fixture(autouse=True)
-def accuracy_is_that_of_every_size(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What is measured is what tensors of every size can take."""
-    with without_numpy_for_torch() if request.path.parent.name == "accuracy" else nullcontext():
-        yield
-
-
-@pytest.fixture(params=BACKENDS, ids=str)
-def xp(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    """Every backend in turn."""
-    backend: Backend = request.param
-    reason = missing(backend.library)
-    if reason is not None:
-        pytest.skip(reason)
-    if backend.library == "torch":
-        with without_numpy_for_torch():
-            yield backend
-        return
-    if backend.library != "jax":
-        yield backend
+def pytest_configure(config: pytest.Config) -> None:
+    """Compiling is most of what tests of JAX cost: what one process or run has compiled, others load."""
+    if util.find_spec("jax") is None:
         return
     import jax
 
-    # JAX has no float64 otherwise. Compiling for every new shape is most of what such tests cost, so only those marked `jitted` do.
-    with jax.enable_x64(True), jax.disable_jit("jitted" not in request.keywords):
+    jax.config.update("jax_enable_x64", True)
+    cache = getattr(config, "cache", None)  # absent with `-p no:cacheprovider`
+    if cache is not None:
+        jax.config.update("jax_compilation_cache_dir", str(cache.mkdir("jax")))
+        jax.config.update("jax_compilation_cache_max_size", 2**30)  # with a limit there is a lock, and no process reads half a file
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Thousands of tests that would be deselected are not even collected."""
+    return True if collection_path.name == "exhaustive" and config.getoption("markexpr") == "not exhaustive" else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On JAX and Dask a test takes a hundred times what it takes on NumPy.
+
+    There two kinds stand for all kinds, and what the frontend does for every library alike is exhaustive: all but `everywhere`.
+    """
+    stand_ins = [KINDS["class weights"], KINDS["overlap"]]
+    for item in items:
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        is_slow = str(params.get("xp")) in ("jax", "dask") and item.path.name.startswith("test_contract")
+        if is_slow and not (params["kind"] in stand_ins if "kind" in params else item.get_closest_marker("everywhere")):
+            item.add_marker(pytest.mark.exhaustive)
+
+
+@pytest.fixture(params=[b for b in BACKENDS.values() if b.name != "cupy" or b.missing() is None], ids=str)
+def xp(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """Every array library in turn; CuPy where it can run. JAX runs one operation after the other, which compiles less."""
+    backend: Backend = request.param
+    reason = backend.missing()
+    if reason is not None:
+        pytest.skip(reason)
+    with import_module("jax").disable_jit() if backend.name == "jax" else nullcontext():
         yield backend
+
+
+@pytest.fixture(params=KINDS.values(), ids=KINDS)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    """Every kind of operation in turn."""
+    return request.param
+
+
+@pytest.fixture(params=CASES.values(), ids=CASES)
+def case(request: pytest.FixtureRequest) -> Case:
+    """Every kind of operation on every path."""
+    return request.param
+
+
+@pytest.fixture(params=additive_of(CASES).values(), ids=additive_of(CASES))
+def additive(request: pytest.FixtureRequest) -> Case:
+    """Every case that has parts."""
+    return request.param
+
+
+@pytest.fixture(params=sample_of(CASES, "overlap"))
+def sample(request: pytest.FixtureRequest) -> Case:
+    """For what costs a second: every kind on the longest path, and one kind on every path."""
+    return request.param
+
+
+@pytest.fixture(params=sample_of(CASES))
+def spine(request: pytest.FixtureRequest) -> Case:
+    """For what has nothing to do with paths: every kind on the longest path."""
+    return request.param

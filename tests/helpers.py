@@ -1,95 +1,115 @@
-"""What the tests of the contract share: the exact answers for a case, and how close a computed one has to be."""
+"""Array libraries as tests see them: how arrays are made and read back; and how close two results have to be."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
+from dataclasses import dataclass
+from importlib import import_module, util
 from typing import Any
 
-import mpmath
 import numpy as np
-import pytest
-from conftest import Backend
-from drawn import CASES, Case
-from mpmath import mpf
 
-from arrayloss.consistency.libraries import LIBRARIES, Library
-from arrayloss.consistency.oracles import DIGITS, Oracle, derivative
-
-# A finite sum of a few correctly formed terms, each a few native calls of 1 to 3 ulp: what is left for a formula is
-# tested elsewhere, at every magnitude; a wrong term, factor or sign is larger than this by ten orders.
-ULPS = 32
+Array = Any
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+HALVES = ("float16", "bfloat16")
 
 
-def library(name: str) -> Library:
-    """An array library to measure on; a test that needs one which is not there says so."""
-    made = LIBRARIES[name]
-    if made.missing() is not None:
-        pytest.skip(f"{name} is {made.missing()}")
-    return made
+@dataclass(frozen=True)
+class Backend:
+    """One array library. Arrays of NumPy are read-only, so that whatever writes to its inputs fails; strict ones are on a second device."""
+
+    name: str
+    library: str
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether labels out of range raise; elsewhere they give NaN."""
+        return self.name in ("numpy", "torch")
+
+    def missing(self) -> str | None:
+        """Why it cannot be used here."""
+        if util.find_spec(self.library) is None:
+            return f"{self.library} is not installed"
+        return "CuPy finds no GPU" if self.name == "cupy" and not import_module("cupy").is_available() else None
+
+    def has(self, dtype: str) -> bool:
+        """Whether it has a dtype: the array API standard knows no 16 bits, and Dask's arrays are no bfloat16."""
+        return dtype not in HALVES or self.name not in ("strict", "dask") or (self.name, dtype) == ("dask", "float16")
+
+    def array(self, values: Any, dtype: str | None = None) -> Array:
+        """A new array; a dtype by name, "bfloat16" included."""
+        values = np.array(values)
+        if self.name == "torch":
+            import torch
+
+            tensor = torch.from_numpy(values) if values.ndim else torch.tensor(values[()])
+            return tensor if dtype is None else tensor.to(getattr(torch, dtype))
+        if dtype == "bfloat16":
+            import ml_dtypes
+
+            values = values.astype(ml_dtypes.bfloat16)
+        elif dtype is not None:
+            values = values.astype(dtype)
+        if self.name == "jax":
+            return import_module("jax.numpy").asarray(values)
+        if self.name == "dask":
+            return import_module("dask.array").from_array(values, chunks=tuple([max(2, -(-n // 2)) for n in values.shape]))
+        if self.name == "cupy":
+            return import_module("cupy").asarray(values)
+        if self.name == "strict":
+            strict = import_module("array_api_strict")
+            return strict.asarray(values, device=strict.Device("device1"))
+        values.flags.writeable = False
+        return values
+
+    def arrays(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Options with their NumPy arrays moved."""
+        return {name: self.array(value) if isinstance(value, np.ndarray) else value for name, value in options.items()}
+
+    def numpy(self, array: Array) -> np.ndarray:
+        """The array on the host, bfloat16 widened to float32."""
+        if self.name == "torch":
+            array = array.detach()
+            return (array.float() if str(array.dtype) == "torch.bfloat16" else array).numpy()
+        if self.name == "cupy":
+            array = array.get()
+        if self.name == "strict":
+            strict = import_module("array_api_strict")
+            array = strict.asarray(array, copy=True, device=strict.Device("CPU_DEVICE"))
+        array = np.asarray(array)
+        return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+    def __str__(self) -> str:
+        return self.name
 
 
-def exact(number: Any) -> Any:
-    """A NumPy number as mpmath sees it: labels stay integers."""
-    return int(number) if np.asarray(number).dtype.kind in "ib" else mpf(float(number))
+BACKENDS = {
+    name: Backend(name, library)
+    for name, library in {
+        "numpy": "numpy",
+        "strict": "array_api_strict",
+        "torch": "torch",
+        "jax": "jax",
+        "dask": "dask",
+        "cupy": "cupy",
+    }.items()
+}
 
 
-def exact_elements(
-    oracle: Oracle, options: Mapping[str, Any], predictions: tuple[np.ndarray, ...], targets: np.ndarray, *, labels: bool
-) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
-    """Losses, first and second derivatives of every element by mpmath; rows of classes lie along the last axis."""
-    first = predictions[0]
-    elements = first.shape[:-1] if oracle.rows else first.shape
-    value = np.empty(elements)
-    grads = [np.empty(first.shape) for _ in predictions]
-    hesses = [np.empty(first.shape) for _ in predictions]
-    with mpmath.workdps(DIGITS):
-        for index in np.ndindex(*elements):
-            if oracle.rows:
-                row = [[exact(v) for v in p[index]] for p in predictions]
-                t = int(targets[index]) if labels else [mpf(float(v)) for v in targets[index]]
-                value[index] = float(oracle.value(*row, t, **options))
-                for i in range(len(predictions)):
-                    for c in range(first.shape[-1]):
-                        grads[i][(*index, c)] = float(derivative(oracle, row, t, options, (i, c), 1))
-                        hesses[i][(*index, c)] = float(derivative(oracle, row, t, options, (i, c), 2))
-            else:
-                entries = [mpf(float(p[index])) for p in predictions]
-                t = mpf(float(targets[index]))
-                value[index] = float(oracle.value(*entries, t, **options))
-                for i in range(len(predictions)):
-                    grads[i][index] = float(derivative(oracle, entries, t, options, i, 1))
-                    hesses[i][index] = float(derivative(oracle, entries, t, options, i, 2))
-    return value, grads, hesses
-
-
-@cache
-def answers(number: int) -> tuple[tuple[np.ndarray, ...], np.ndarray, np.ndarray, list[np.ndarray], list[np.ndarray]]:
-    """Predictions, targets, and what mpmath makes of them, for a case by its place in `CASES`."""
-    case = CASES[number]
-    predictions, targets = case.draw(samples=4, seed=number)
-    return (predictions, targets, *exact_elements(case.oracle, case.options, predictions, targets, labels=case.targets == "labels"))
-
-
-def arguments(case: Case, xp: Backend, dtype: str = "float64", samples: int = 4, seed: int = 0) -> list[Any]:
-    """Predictions and targets of a case as arrays of a backend."""
-    predictions, targets = case.draw(samples=samples, seed=seed)
-    return [*(xp.array(p, dtype) for p in predictions), target(xp, targets, dtype)]
-
-
-def target(xp: Backend, targets: np.ndarray, dtype: str) -> Any:
-    """Targets on a backend: floating-point ones have the dtype of the predictions."""
-    return xp.array(targets, dtype if targets.dtype.kind == "f" else None)
-
-
-def several(gradients: Any) -> tuple[Any, ...]:
+def several(gradients: Any) -> tuple[Array, ...]:
     """The gradients of all predictions, one or more, as a tuple."""
     return gradients if isinstance(gradients, tuple) else (gradients,)
 
 
-def assert_close(actual: np.ndarray, expected: Any, dtype: str = "float64", ulps: float = ULPS) -> None:
-    """Equal up to `ulps` of the larger of the exact value and 1."""
+def assert_same(a: Any, b: Any) -> None:
+    """Equal but for rounding in float64."""
+    np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-9, atol=1e-12)
+
+
+def assert_close(actual: Any, expected: Any, dtype: str = "float64", ulps: float = 32) -> None:
+    """Equal shapes, and equal up to `ulps` of the larger of the exact value and 1.
+
+    32 is a finite sum of a few terms, each a few calls that are right to 1 to 3 ulp; a wrong term, factor or sign is larger by far.
+    """
     actual, expected = np.asarray(actual, dtype=np.float64), np.asarray(expected, dtype=np.float64)
     assert actual.shape == expected.shape
     np.testing.assert_allclose(actual, expected, rtol=ulps * EPSILON[dtype], atol=ulps * EPSILON[dtype])

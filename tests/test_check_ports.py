@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from wrong_ports import RIGHT, WRONG, Port
 
-from arrayloss.consistency import Report, check
+from arrayloss.check import Report, check
+
+from .wrong_ports import RIGHT, WRONG, Port
 
 
 def checked(port: Port, relative_to: str) -> Report:

@@ -1,83 +1,56 @@
-"""Parts: the sums behind a loss.
-
-What holds, and the test that would fail without it:
-
-- parts of two batches add, and finish of the sum is the loss of the union  test_parts_of_batches_add_exactly
-- with weights, masks, ignored labels and class weights    (the same test)
-- sum() of a list; never a tuple, whose + concatenates     test_parts_are_no_tuple
-- stack() and back                                         test_stack_and_unstack
-- picklable, a pytree in JAX and PyTorch                   test_pickling, test_parts_are_a_pytree_in_jax, test_parts_are_a_pytree_in_torch
-- counts are integers                                      test_counts_are_integers
-- differentiable, and so is finish                         test_finish_of_parts_differentiates_in_torch, ..._in_jax
-- the true gradient of a rank: parts + (total - parts).detach()  test_the_gradient_of_one_process
-- normalizer belongs to finish, reduction="none" has no parts  test_errors_of_parts, test_normalizer_of_finish
-- a per-sample loss has parts (sum w*l, sum w); axis 0 is summed  test_parts_of_what_reduce_axes_leaves
-"""
+"""Parts: the sums behind a loss. That those of batches add and differentiate is held for every case of the machinery."""
 
 from __future__ import annotations
 
 import pickle
-import re
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Backend
-from drawn import FIRST, Case
-from helpers import assert_close, several
 from numpy.testing import assert_array_equal
 
-from arrayloss import Parts, sigmoid_cross_entropy, softmax_cross_entropy, squared_error
+import arrayloss as al
 
-every_case = pytest.mark.parametrize("case", FIRST, ids=str)
-BATCHES = [slice(0, 3), slice(3, 4), slice(4, 4), slice(4, 9)]
+from .helpers import Backend, assert_close
+from .operations import KINDS, LABELS, PREDICTIONS, WEIGHTS, Kind
+
+squares, softmax, focal = al.squared_error, al.softmax_cross_entropy, al.sigmoid_focal_loss
+dice = al.dice_loss.bind(activation="softmax", axis=1)
+X, ZEROS = np.array([3.0, 5.0]), np.zeros(2)
 
 
-@every_case
-def test_parts_of_batches_add_exactly(case: Case, xp: Backend) -> None:
+def test_parts_of_batches_add_on_every_library(kind: Kind, xp: Backend) -> None:
     """A batch of nothing among them, and one in which nothing counts."""
-    predictions, targets = case.draw(samples=9)
-    weights = np.linspace(0.5, 2.0, 9)[:, None]
-    where = np.array([1, 1, 0, 0, 1, 0, 1, 1, 1], dtype=bool)[:, None]
+    if kind.is_coupled:
+        with pytest.raises(TypeError, match="there are no parts: the losses of one batch depend on each other"):
+            kind.loss.parts(*kind.stack)
+        return
+    arrays, n = [*kind.stack, *kind.targets], kind.samples
+    weights, where = kind.per_sample(WEIGHTS), kind.per_sample(np.array([True, True, True, False, True, False]))
 
-    def of(s: slice) -> tuple[list[Any], dict[str, Any]]:
-        options = {"weights": xp.array(weights[s]), "where": xp.array(where[s]), **case.options}
-        return [*(xp.array(p[s]) for p in predictions), xp.array(targets[s])], options
+    def options_of(batch: slice, xp: Backend) -> dict[str, Any]:
+        return {"weights": xp.array(weights[batch]), "where": xp.array(where[batch]), **xp.arrays(kind.options)}
 
-    arrays, options = of(slice(None))
-    together = sum(case.loss.parts(*a, **o) for a, o in map(of, BATCHES))
-    assert isinstance(together, Parts)
-    whole = case.loss.parts(*arrays, **options)
-    for a, b in zip(together.arrays, whole.arrays, strict=True):
-        assert a.shape == ()
-        assert_close(xp.numpy(a), xp.numpy(b), ulps=8)
-    assert_close(xp.numpy(case.loss.finish(together)), xp.numpy(case.loss(*arrays, **options)), ulps=8)
-    summed = case.loss(*arrays, reduction="sum", **options)
-    assert_close(xp.numpy(case.loss.finish(together, reduction="sum")), xp.numpy(summed), ulps=8)
+    batches = [slice(0, n // 2), slice(n // 2, n // 2), slice(n // 2, n)]
+    total = sum(kind.loss.parts(*[xp.array(a[batch]) for a in arrays], **options_of(batch, xp)) for batch in batches)
+    expected = kind.loss(*arrays, weights=weights, where=where, **kind.options)
+    assert isinstance(total, al.Parts)
+    assert_close(xp.numpy(kind.loss.finish(total)), expected)
+    assert_close(xp.numpy(kind.loss.finish(total.unstack(total.stack()))), expected)
 
 
 def test_parts_of_labels_with_class_weights_and_ignored_ones(xp: Backend) -> None:
-    rng = np.random.default_rng(1)
-    x, t = rng.normal(size=(6, 3)), np.array([0, -100, 2, 1, -100, 2])
+    x, t = np.random.default_rng(1).normal(size=(6, 3)), np.array([0, -100, 2, 1, -100, 2])
     options: dict[str, Any] = {"class_weights": (1.0, 4.0, 0.5), "ignore_index": -100, "weights": 2.0}
-    first = softmax_cross_entropy.parts(xp.array(x[:2]), xp.array(t[:2]), **options)
-    rest = softmax_cross_entropy.parts(xp.array(x[2:]), xp.array(t[2:]), **options)
-    assert_close(xp.numpy((first + rest).weight), 2 * (1 + 0.5 + 4 + 0.5))
-    assert int(xp.numpy((first + rest).count)) == 4
-    expected = softmax_cross_entropy(x, t, **options)
-    assert_close(xp.numpy(softmax_cross_entropy.finish(first + rest)), expected)
-
-
-def test_parts_of_float32_are_as_exact_as_float64() -> None:
-    """A float32 sum of 2**24 ones, and of one more in the next batch, stands still."""
-    ones, zeros = np.ones(2**20, dtype=np.float32), np.zeros(2**20, dtype=np.float32)
-    batch = squared_error.parts(ones, zeros)
-    many = sum(batch for _ in range(17)) + squared_error.parts(ones[:1], zeros[:1])
-    assert float(many.total) == float(many.weight) == int(many.count) == 17 * 2**20 + 1
+    both = [softmax.parts(xp.array(x[batch]), xp.array(t[batch]), **options) for batch in (slice(0, 2), slice(2, 6))]
+    assert_close(xp.numpy(sum(both).weight), 2 * (1 + 0.5 + 4 + 0.5))
+    assert int(xp.numpy(sum(both).count)) == 4
+    assert_close(xp.numpy(softmax.finish(sum(both))), softmax(x, t, **options))
 
 
 def test_parts_are_no_tuple() -> None:
-    parts = squared_error.parts(np.array([1.0, 2.0]), np.zeros(2))
+    """Whose + concatenates."""
+    parts = squares.parts(np.array([1.0, 2.0]), ZEROS)
     assert not isinstance(parts, tuple | list)
     assert parts.names == ("total", "weight", "count")
     assert (parts + parts).total == 10
@@ -85,156 +58,159 @@ def test_parts_are_no_tuple() -> None:
     assert sum([parts, parts, parts]).count == 6
     assert parts.map(lambda a: a * 2).weight == 4
     assert repr(parts).startswith("Parts(total=")
-    with pytest.raises(AttributeError, match="these parts are total, weight, count; there is no 'mean'"):
+    with pytest.raises(AttributeError, match="mean"):
         _ = parts.mean
-    with pytest.raises(AttributeError, match="parts do not change"):
+    with pytest.raises(AttributeError):
         parts.total = 0
-    with pytest.raises(TypeError):
-        _ = parts + 1
-    with pytest.raises(TypeError):
-        _ = 1 + parts
-    with pytest.raises(ValueError, match="parts of different losses do not add: total, weight, count and hits"):
-        _ = parts + Parts(("hits",), (np.array(1.0),))
+    for add in (lambda: parts + 1, lambda: 1 + parts):
+        with pytest.raises(TypeError):
+            add()
 
 
+@pytest.mark.everywhere
 def test_stack_and_unstack(xp: Backend) -> None:
     """One 1-D array for one all-reduce."""
     x, t = xp.array(np.arange(12.0).reshape(3, 4)), xp.array(np.zeros((3, 4)))
     for axes, size in ((None, 3), ((0,), 12)):
-        parts = squared_error.parts(x, t, reduce_axes=axes)
+        parts = squares.parts(x, t, reduce_axes=axes)
         vector = parts.stack()
         assert tuple(vector.shape) == (size,)
         back = parts.unstack(vector * 2)
         assert [a.dtype for a in back.arrays] == [a.dtype for a in parts.arrays]
         for a, b in zip(back.arrays, parts.arrays, strict=True):
             assert_array_equal(xp.numpy(a), 2 * xp.numpy(b))
-        if xp.library not in ("numpy", "dask"):
+        if xp.name not in ("numpy", "dask"):
             assert vector.device == x.device
 
 
-def test_pickling(xp: Backend) -> None:
-    parts = squared_error.parts(xp.array(np.array([1.0, 2.0])), xp.array(np.zeros(2)))
-    if xp.library == "array_api_strict":
-        pytest.skip("array-api-strict arrays do not pickle")
-    back = pickle.loads(pickle.dumps(parts))
-    assert back.names == parts.names
-    for a, b in zip(back.arrays, parts.arrays, strict=True):
-        assert_array_equal(xp.numpy(a), xp.numpy(b))
-
-
+@pytest.mark.everywhere
 def test_counts_are_integers(xp: Backend) -> None:
-    x, t = xp.array(np.array([1.0, 2.0])), xp.array(np.zeros(2))
-    where = xp.array(np.array([True, False]))
+    x, t, where = xp.array(X), xp.array(ZEROS), xp.array(np.array([True, False]))
     for options, count in (({}, 2), ({"where": where}, 1), ({"weights": 0.5}, 2), ({"where": where, "weights": where}, 1)):
-        parts = squared_error.parts(x, t, **options)
+        parts = squares.parts(x, t, **options)
         assert "int" in str(parts.count.dtype)
         assert int(xp.numpy(parts.count)) == count
 
 
-def test_normalizer_of_finish(xp: Backend) -> None:
-    x, t = xp.array(np.array([3.0, 5.0])), xp.array(np.zeros(2))
-    parts = squared_error.parts(x, t, weights=xp.array(np.array([0.5, 2.0])))
-    total = 0.5 * 9 + 2 * 25
-    for normalizer, denominator in (("weights", 2.5), ("count", 2.0), (8, 8.0), (xp.array(np.array(4.0)), 4.0)):
-        assert_close(xp.numpy(squared_error.finish(parts, normalizer=normalizer)), total / denominator)
-    assert_close(xp.numpy(squared_error.bind(normalizer="count").finish(parts)), total / 2)
-    assert_close(xp.numpy(squared_error.bind(reduction="sum").finish(parts)), total)
-    nothing = squared_error.parts(x, t, where=False)
-    assert xp.numpy(squared_error.finish(nothing)) == 0
+def test_parts_of_an_overlap_are_its_sums(xp: Backend) -> None:
+    p, t = np.array([0.75, 0.5, 0.25, 0.0]), np.array([1, 1, 0, 0])
+    parts = al.dice_loss.parts(xp.array(p), xp.array(t), activation=None, smooth=0.0)
+    assert parts.names == ("tp", "fp", "fn")
+    assert [float(xp.numpy(a)) for a in parts.arrays] == [1.25, 0.25, 0.75]
+    assert_close(xp.numpy(al.dice_loss.finish(parts)), 1 - 2.5 / 3.5)
+
+
+def test_parts_of_overlaps_of_samples_are_means(xp: Backend) -> None:
+    """What is left after each sample's formula adds as the mean of elements does."""
+    x, t = np.random.default_rng(0).normal(size=(2, 3, 4)), np.random.default_rng(1).integers(0, 3, (2, 4))
+    options: dict[str, Any] = {"activation": "softmax", "axis": 1, "pool_axes": (2,), "class_weights": (1.0, 2.0, 3.0)}
+    parts = al.dice_loss.parts(xp.array(x), xp.array(t), **options)
+    assert parts.names == ("total", "weight", "count")
+    assert (int(xp.numpy(parts.count)), float(xp.numpy(parts.weight))) == (6, 12)
+    assert_close(xp.numpy(al.dice_loss.finish(parts)), al.dice_loss(x, t, **options))
 
 
 def test_parts_of_what_reduce_axes_leaves(xp: Backend) -> None:
     x, t = xp.array(np.arange(12.0).reshape(3, 4)), xp.array(np.zeros((3, 4)))
-    parts = squared_error.parts(x, t, reduce_axes=0)
+    parts = squares.parts(x, t, reduce_axes=0)
     assert parts.total.shape == parts.count.shape == (4,)
-    assert_close(xp.numpy(squared_error.finish(parts)), (np.arange(12.0).reshape(3, 4) ** 2).mean(0))
+    assert_close(xp.numpy(squares.finish(parts)), (np.arange(12.0).reshape(3, 4) ** 2).mean(0))
     with pytest.raises(ValueError, match=r"reduce_axes must contain axis 0 for parts, since batches are added; got \(1,\)"):
-        squared_error.parts(x, t, reduce_axes=1)
+        squares.parts(x, t, reduce_axes=1)
 
 
-def test_errors_of_parts() -> None:
-    x = np.zeros(3)
-    parts = squared_error.parts(x, x)
-    for call, message in (
-        (lambda: squared_error.parts(x, x, reduction="none"), "reduction must be 'mean' or 'sum' for parts; got 'none'"),
-        (lambda: squared_error.parts(x, x, normalizer="count"), "normalizer belongs to finish, not to parts; got 'count'"),
-        (lambda: squared_error.parts(x, x, normalizer=np.array(2.0)), "normalizer belongs to finish, not to parts; got array(2.)"),
-        (lambda: squared_error.finish(parts, reduction="none"), "reduction must be 'mean' or 'sum' to finish parts; got 'none'"),
-        (lambda: squared_error.finish(parts, normalizer="n"), "normalizer must be 'weights', 'count', a number or a 0-d array; got 'n'"),
-        (lambda: squared_error.finish(parts, normalizer=0), "normalizer must not be 0; got 0"),
-    ):
-        with pytest.raises(ValueError, match=re.escape(message)):
-            call()
+def test_finish_with_another_reduction() -> None:
+    parts = squares.parts(X, ZEROS)
+    assert squares.finish(parts, reduction="sum") == squares.bind(reduction="sum").finish(parts) == 34
+    each = dice.finish(dice.parts(PREDICTIONS, LABELS), reduction="sum")
+    assert_close(each, 3 * dice(PREDICTIONS, LABELS))
 
 
-# -- differentiable -------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("question", "error", "message"),
+    [
+        (lambda: squares.parts(X, ZEROS, reduction="none"), ValueError, "reduction must be 'mean' or 'sum' for parts; got 'none'"),
+        (lambda: squares.parts(X, ZEROS, normalizer="count"), TypeError, r"pass it to finish, squared_error.finish\(parts, normalizer="),
+        (lambda: squares.finish(squares.parts(X, ZEROS), reduction="none"), ValueError, "must be 'mean' or 'sum' to finish parts"),
+        (lambda: squares.finish(squares.parts(X, ZEROS), normalizer="n"), ValueError, "normalizer must be 'weights' or 'count'; got 'n'"),
+        (lambda: dice.finish(dice.parts(PREDICTIONS, LABELS), normalizer="count"), ValueError, "normalizer is for means over elements"),
+        (lambda: squares.finish(sum([])), TypeError, r"parts must be what squared_error\.parts returns; got int"),
+        (
+            lambda: focal.parts(X, ZEROS, gamma=0.0) + focal.parts(X, ZEROS, gamma=5.0),
+            ValueError,
+            r"with different options do not add: gamma is 0\.0 and 5\.0",
+        ),
+        (
+            lambda: focal.parts(X, ZEROS, gamma=0.0) + focal.parts(X, ZEROS),
+            ValueError,
+            r"with different options do not add: gamma is 0\.0 and 2\.0",
+        ),
+        (
+            lambda: squares.parts(X, ZEROS) + focal.parts(X, ZEROS),
+            ValueError,
+            "do not add: those of squared_error and of sigmoid_focal_loss",
+        ),
+        (
+            lambda: dice.parts(PREDICTIONS, LABELS) + dice.parts(PREDICTIONS, LABELS, smooth=0),
+            ValueError,
+            "parts of dice_loss with different options do not add: smooth",
+        ),
+        (lambda: al.jaccard_loss.finish(dice.parts(PREDICTIONS, LABELS)), ValueError, "those of jaccard_loss; got parts of dice_loss"),
+        (lambda: dice.finish(softmax.parts(PREDICTIONS, LABELS)), ValueError, "those of dice_loss; got parts of softmax_cross_entropy"),
+    ],
+)
+def test_errors_of_parts(question: Any, error: type[Exception], message: str) -> None:
+    """Parts of a Dice and of a Jaccard loss have the same names, and gave a number."""
+    with pytest.raises(error, match=message):
+        question()
 
 
-@every_case
-def test_finish_of_parts_differentiates_in_torch(case: Case) -> None:
-    torch = pytest.importorskip("torch")
-    xp = Backend("torch", "torch")
-    predictions, targets = case.draw(samples=4)
-    arrays = [xp.array(p).requires_grad_() for p in predictions]
-    halves = [[a[s] for a in (*arrays, xp.array(targets))] for s in (slice(0, 1), slice(1, 4))]
-    loss = case.loss.finish(sum(case.loss.parts(*half, **case.options) for half in halves))
-    got = torch.autograd.grad(loss, arrays)
-    expected = torch.autograd.grad(case.loss(*arrays, xp.array(targets), **case.options), arrays)
-    for g, e in zip(got, expected, strict=True):
-        assert_close(xp.numpy(g), xp.numpy(e), ulps=8)
+def test_weights_and_defaults_do_not_keep_parts_from_adding() -> None:
+    """Every batch has weights of its own."""
+    parts = softmax.parts(PREDICTIONS, LABELS, weights=WEIGHTS) + softmax.bind(label_smoothing=0).parts(
+        PREDICTIONS, LABELS, where=LABELS > 0
+    )
+    assert parts.count == 6 + (LABELS > 0).sum()
 
 
-@every_case
-def test_finish_of_parts_differentiates_in_jax(case: Case) -> None:
+def test_trees_of_jax() -> None:
+    """Parts come out of compiled functions; an array in their finish would be a traced one that leaks."""
     jax = pytest.importorskip("jax")
-    xp = Backend("jax", "jax")
-    with jax.enable_x64(True):
-        predictions, targets = case.draw(samples=4)
-        arrays, t = tuple(map(xp.array, predictions)), xp.array(targets)
+    loss = softmax.bind(class_weights=(1.0, 2.0, 3.0))
+    parts = jax.jit(loss.parts)(jax.numpy.asarray(PREDICTIONS), jax.numpy.asarray(LABELS))
+    doubled = jax.tree.map(lambda a: 2 * a, parts)
+    assert isinstance(doubled, al.Parts)
+    assert_close(loss.finish(doubled), loss(PREDICTIONS, LABELS))
+    rows = jax.vmap(softmax.parts)(jax.numpy.asarray(PREDICTIONS), jax.numpy.asarray(LABELS))
+    assert rows.total.shape == (6,)
+    with pytest.raises(TypeError, match="must be Python numbers for parts; got an array"):
+        jax.jit(lambda x, t, s: dice.parts(x, t, smooth=s))(PREDICTIONS, jax.numpy.asarray(LABELS), jax.numpy.asarray(0.5))
 
-        def in_halves(arrays: Any) -> Any:
-            halves = [[a[s] for a in (*arrays, t)] for s in (slice(0, 1), slice(1, 4))]
-            return case.loss.finish(sum(case.loss.parts(*half, **case.options) for half in halves))
 
-        got = jax.jit(jax.grad(in_halves))(arrays)
-        _, expected = case.loss.value_and_grad(*predictions, targets, **case.options)
-        for g, e in zip(got, several(expected), strict=True):
-            assert_close(xp.numpy(g), e)
+def test_trees_of_torch() -> None:
+    """They pickle, too."""
+    torch = pytest.importorskip("torch")
+    parts = softmax.parts(torch.tensor(PREDICTIONS), torch.tensor(LABELS))
+    doubled = torch.utils._pytree.tree_map(lambda a: 2 * a, pickle.loads(pickle.dumps(parts)))
+    assert isinstance(doubled, al.Parts)
+    assert_close(softmax.finish(doubled), softmax(PREDICTIONS, LABELS))
+    assert torch.func.vmap(softmax.parts)(torch.tensor(PREDICTIONS), torch.tensor(LABELS)).total.shape == (6,)
 
 
 def test_the_gradient_of_one_process() -> None:
     """`parts + (total - parts).detach()` has the value of all processes and the gradient of this one's predictions."""
     torch = pytest.importorskip("torch")
-    x, t = torch.tensor([0.5, -1.0, 2.0, 0.1], dtype=torch.float64), torch.tensor([1, 0, 0, 1])
-    whole = x.clone().requires_grad_()
-    (expected,) = torch.autograd.grad(sigmoid_cross_entropy(whole, t), whole)
-    mine = x[:1].clone().requires_grad_()
-    parts = sigmoid_cross_entropy.parts(mine, t[:1])
-    total = parts + sigmoid_cross_entropy.parts(x[1:], t[1:])
-    loss = sigmoid_cross_entropy.finish(parts + (total - parts).map(lambda a: a.detach()))
-    torch.testing.assert_close(loss.detach(), sigmoid_cross_entropy(x, t))
-    (gradient,) = torch.autograd.grad(loss, mine)
-    torch.testing.assert_close(gradient, expected[:1])
+    for loss in (softmax, dice):
+        whole, labels = torch.tensor(PREDICTIONS, requires_grad=True), torch.tensor(LABELS)
+        (expected,) = torch.autograd.grad(loss(whole, labels), whole)
+        mine = whole.detach()[:2].clone().requires_grad_()
+        parts = loss.parts(mine, labels[:2])
+        total = parts + loss.parts(whole.detach()[2:], labels[2:])
+        value = loss.finish(parts + (total - parts).map(lambda a: a.detach()))
+        assert_close(value.detach(), loss(whole.detach(), labels))
+        assert_close(torch.autograd.grad(value, mine)[0], expected[:2])
 
 
-def test_parts_are_a_pytree_in_jax() -> None:
-    jax = pytest.importorskip("jax")
-    x, t = jax.numpy.asarray([1.0, 2.0]), jax.numpy.zeros(2)
-    parts = jax.jit(squared_error.parts)(x, t)
-    assert isinstance(parts, Parts)
-    doubled = jax.tree_util.tree_map(lambda a: a * 2, parts)
-    assert (float(doubled.total), int(doubled.count)) == (10.0, 4)
-    assert len(jax.tree_util.tree_leaves(parts)) == 3
-    summed = jax.vmap(squared_error.parts, in_axes=(0, 0))(x[:, None], t[:, None])
-    assert summed.total.shape == (2,)
-
-
-def test_parts_are_a_pytree_in_torch() -> None:
-    torch = pytest.importorskip("torch")
-    pytree = torch.utils._pytree
-    parts = squared_error.parts(torch.tensor([1.0, 2.0]), torch.zeros(2))
-    doubled = pytree.tree_map(lambda a: a * 2, parts)
-    assert isinstance(doubled, Parts)
-    assert (float(doubled.total), int(doubled.count)) == (10.0, 4)
-    rows = torch.func.vmap(squared_error.parts)(torch.ones(3, 2), torch.zeros(3, 2))
-    assert rows.total.shape == (3,)
+def test_kinds_with_parts() -> None:
+    """All but those whose elements depend on each other."""
+    assert [name for name, kind in KINDS.items() if kind.is_coupled] == ["coupled"]

@@ -1,18 +1,4 @@
-"""Weights, reductions and normalizers.
-
-What holds, and the test that would fail without it:
-
-- mean = sum(w*l) / sum(w), sum = sum(w*l), none = w*l     test_weights_multiply_and_the_mean_divides_by_them
-- weights are numbers, 0-d, or broadcast to the elements   (the same test)
-- grad_and_hess belong to the sum: weights multiplied, nothing divided  test_grad_and_hess_belong_to_the_sum
-- class weights weigh the mean, labels and one-hot alike   test_one_hot_targets_give_what_labels_give
-- the mass of a distribution is sum_c t_c * w_c            test_class_weights_of_a_distribution
-- of t before smoothing                                    test_smoothing_is_not_in_the_denominator
-- factors of a loss are not in the denominator             test_factors_scale_the_loss_and_not_the_denominator
-- normalizer "count", a number, a 0-d array                test_normalizers
-- reduce_axes, counted in the predictions                  test_reduce_axes
-- label smoothing of rows and of yes/no decisions          test_label_smoothing
-"""
+"""Weights, reductions and normalizers."""
 
 from __future__ import annotations
 
@@ -20,243 +6,321 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Backend
-from drawn import CASES, FIRST, Case
-from helpers import answers, assert_close, several
 
-from arrayloss import (
-    binary_cross_entropy,
-    huber_loss,
-    nll_loss,
-    one_hot,
-    sigmoid_cross_entropy,
-    sigmoid_focal_loss,
-    softmax_cross_entropy,
-    softmax_focal_loss,
-    squared_error,
-)
+import arrayloss as al
 
-every_case = pytest.mark.parametrize("number", [pytest.param(CASES.index(c), id=str(c)) for c in FIRST])
+from .helpers import BACKENDS, Backend, assert_close, several
+from .operations import DECISIONS, LABELS, PREDICTIONS, WEIGHTS, Kind
 
 
-def mass_of(case: Case, targets: np.ndarray) -> np.ndarray:
-    """What an element counts beside its weights, by the contract."""
-    weights = case.options.get("class_weights")
-    if weights is None:
-        return np.ones(targets.shape[:1] if case.oracle.rows else targets.shape)
-    if case.targets == "labels":
-        return np.array(weights)[targets]
-    return (targets * np.array(weights)).sum(-1)
+def softplus(x: Any) -> Any:
+    """What a decision for the wrong answer costs."""
+    return np.log1p(np.exp(x))
 
 
-def weight_shapes(case: Case) -> list[tuple[int, ...]]:
-    return [(), (4,), (1,), (4, 1)] if case.oracle.rows else [(), (4, 3), (4, 1), (1, 3)]
+def test_weights_multiply_and_the_mean_divides_by_them(kind: Kind, xp: Backend) -> None:
+    """sum(w*l), and sum(w*l) / sum(w); of overlaps they multiply the sums."""
+    if kind.is_overlap:
+        repeats = np.array([2, 1, 0, 3, 1, 1])
+        arrays = [np.repeat(a, repeats, axis=0) for a in (*kind.stack, *kind.targets)]
+        expected = {"mean": kind.loss(*arrays, **kind.options)}
+        weights = repeats.astype(float).reshape(kind.elements)
+    else:
+        each = kind.loss(*kind.stack, *kind.targets, **{**kind.options, "reduction": "none"})
+        mass = np.ones_like(each)
+        if "class_weights" in kind.options:
+            (t,), w = kind.targets, np.array(kind.options["class_weights"])
+            mass = w[t] if t.ndim == 1 else (t * w).sum(axis=1)
+        weights = kind.per_sample(WEIGHTS)
+        expected = {"none": weights * each, "sum": (weights * each).sum(), "mean": (weights * each).sum() / (weights * mass).sum()}
+    arrays = [xp.array(a) for a in (*kind.stack, *kind.targets)]
+    for reduction, value in expected.items():
+        got = kind.loss(*arrays, weights=xp.array(weights), **{**xp.arrays(kind.options), "reduction": reduction})
+        assert_close(xp.numpy(got), value)
 
 
-WEIGHTED = [i for i, c in enumerate(CASES) if c in FIRST or "class_weights" in c.options]
+def test_grad_and_hess_belong_to_the_sum(kind: Kind, xp: Backend) -> None:
+    """Weights multiplied, nothing divided: divided by the number of elements, boosting splits nothing."""
+    if not kind.has_hessian:
+        return
+    arrays = [xp.array(a) for a in (*kind.stack, *kind.targets)]
+    options = {"weights": xp.array(kind.per_sample(WEIGHTS)), **xp.arrays(kind.options)}
+    _, gradients = kind.loss.value_and_grad(*arrays, **{**options, "reduction": "sum"})
+    first, second = kind.loss.grad_and_hess(*arrays, **options)
+    h = 1e-6
+    for i, (g, d, e) in enumerate(zip(several(first), several(second), several(gradients), strict=True)):
+        np.testing.assert_allclose(xp.numpy(g), xp.numpy(e), rtol=1e-12, atol=1e-15)
+        if xp.name == "numpy":  # the diagonal against differences of the gradient, an entry at a time
+            for index in ((0,) * len(kind.shape), tuple(n - 1 for n in kind.shape)):
+                up, down = kind.stack, kind.stack
+                up[i][index] += h
+                down[i][index] -= h
+                slopes = [
+                    several(kind.loss.value_and_grad(*x, *kind.targets, **{**options, "reduction": "sum"})[1])[i][index] for x in (up, down)
+                ]
+                assert abs(d[index] - (slopes[0] - slopes[1]) / (2 * h)) < 1e-7
 
 
-@pytest.mark.parametrize("number", [pytest.param(i, id=str(CASES[i])) for i in WEIGHTED])
-def test_weights_multiply_and_the_mean_divides_by_them(number: int, xp: Backend) -> None:
-    case = CASES[number]
-    predictions, targets, value, grads, _ = answers(number)
-    arrays = [*(xp.array(p) for p in predictions), xp.array(targets)]
-    rng = np.random.default_rng(3)
-    shapes = weight_shapes(case)
-    for i, weights in enumerate((2.5, *(rng.uniform(0.1, 2.0, size=s) for s in shapes))):
-        w = np.asarray(weights)
-        w = np.broadcast_to(w[..., 0] if case.oracle.rows and w.ndim == 2 else w, value.shape)
-        wide = w[..., None] if case.oracle.rows else w
-        given = weights if isinstance(weights, float) else xp.array(weights)
-        mass = (w * mass_of(case, targets)).sum()
-        reduction, scale = (("mean", 1 / mass), ("sum", 1.0))[i % 2]
-        got, gradients = case.loss.value_and_grad(*arrays, weights=given, reduction=reduction, **case.options)
-        assert_close(xp.numpy(got), (w * value).sum() * scale, ulps=64)
-        for g, e in zip(several(gradients), grads, strict=True):
-            assert_close(xp.numpy(g), wide * e * scale)
-    assert_close(xp.numpy(case.loss(*arrays, weights=xp.array(w.copy()), reduction="none", **case.options)), w * value)
+def test_grad_and_hess_run_the_kernel_once() -> None:
+    """It ran twice."""
+    runs = []
+
+    def kernel(xp: Any, x: Any, t: Any) -> Any:
+        runs.append(1)
+        yield (x - t) ** 2
+        yield 2 * (x - t)
+        yield 2 + 0 * x
+
+    al.loss(lambda x, t, **options: al.define.elementwise(kernel, x, t, options)).grad_and_hess(PREDICTIONS, DECISIONS)
+    assert len(runs) == 1
 
 
-@every_case
-def test_grad_and_hess_belong_to_the_sum(number: int, xp: Backend) -> None:
-    """Dividing by the number of elements makes boosting split nothing."""
-    case = CASES[number]
-    predictions, targets, _, grads, hesses = answers(number)
-    arrays = [*(xp.array(p) for p in predictions), xp.array(targets)]
-    weights = np.array([[0.5], [1.0], [2.0], [0.0]])
-    for options in ({}, {"reduction": "none"}, {"normalizer": 7.0}):
-        try:
-            g, h = case.loss.grad_and_hess(*arrays, weights=xp.array(weights), **options, **case.options)
-        except NotImplementedError:  # where no curvature is defined; the property tests say where that is
-            return
-        for a, e in zip(several(g) + several(h), grads + hesses, strict=True):
-            assert_close(xp.numpy(a), weights * e)
-
-
-LABELS = [(softmax_cross_entropy, None), (softmax_cross_entropy, 0.2), (nll_loss, None), (nll_loss, 0.2), (softmax_focal_loss, None)]
-
-
-@pytest.mark.parametrize(("loss", "smoothing"), LABELS, ids=lambda value: getattr(value, "name", str(value)))
-def test_one_hot_targets_give_what_labels_give(loss: Any, smoothing: float | None, xp: Backend) -> None:
-    """PyTorch divides the labels by their weights and one-hot targets by N."""
-    rng = np.random.default_rng(4)
-    x, t = rng.normal(size=(5, 3)), np.array([0, 2, 2, 1, 0])
-    options: dict[str, Any] = {"alpha" if loss is softmax_focal_loss else "class_weights": (1.0, 3.0, 0.5)}
-    if smoothing is not None:
-        options["label_smoothing"] = smoothing
-    if loss is nll_loss:
-        x = x - np.log(np.exp(x).sum(-1, keepdims=True))
-    value, gradient = loss.value_and_grad(xp.array(x), xp.array(t), **options)
-    for dtype in ("float64", "int32", "bool"):
-        hot = xp.array(np.eye(3)[t].astype(dtype))
-        got, gradient_hot = loss.value_and_grad(xp.array(x), hot, **options)
-        assert_close(xp.numpy(got), xp.numpy(value))
-        assert_close(xp.numpy(gradient_hot), xp.numpy(gradient))
+def test_one_hot_targets_give_what_labels_give(xp: Backend) -> None:
+    """PyTorch divides those of labels by their weights and those of one-hot targets by N."""
+    x, t = np.random.default_rng(4).normal(size=(5, 3)), np.array([0, 2, 2, 1, 0])
+    logs = x - np.log(np.exp(x).sum(-1, keepdims=True))
+    for loss, given, options in (
+        (al.softmax_cross_entropy, x, {"class_weights": (1.0, 3.0, 0.5)}),
+        (al.softmax_cross_entropy, x, {"class_weights": (1.0, 3.0, 0.5), "label_smoothing": 0.2}),
+        (al.nll_loss, logs, {"class_weights": (1.0, 3.0, 0.5), "label_smoothing": 0.2}),
+        (al.softmax_focal_loss, x, {"alpha": (1.0, 3.0, 0.5)}),
+    ):
+        expected = loss.value_and_grad(given, t, **options)
+        for dtype in ("float64", "int32", "bool"):
+            got = loss.value_and_grad(xp.array(given), xp.array(np.eye(3)[t].astype(dtype)), **options)
+            assert_close(xp.numpy(got[0]), expected[0])
+            assert_close(xp.numpy(got[1]), expected[1])
 
 
 def test_class_weights_of_a_distribution() -> None:
     """The denominator is sum_c t_c * w_c over the rows, which PyTorch makes N."""
     x, t, w = np.zeros((2, 2)), np.array([[0.25, 0.75], [1.0, 0.0]]), (1.0, 3.0)
     total = (0.25 + 2.25 + 1.0) * np.log(2)
-    assert_close(softmax_cross_entropy(x, t, class_weights=w, reduction="sum"), total)
-    assert_close(softmax_cross_entropy(x, t, class_weights=w), np.log(2))
-    assert_close(softmax_cross_entropy(x, t, class_weights=w, normalizer="count"), total / 2)
+    assert_close(al.softmax_cross_entropy(x, t, class_weights=w, reduction="sum"), total)
+    assert_close(al.softmax_cross_entropy(x, t, class_weights=w), np.log(2))
+    assert_close(al.softmax_cross_entropy(x, t, class_weights=w, normalizer="count"), total / 2)
 
 
 def test_smoothing_is_not_in_the_denominator() -> None:
     x, t, w, e = np.zeros((2, 2)), np.array([0, 1]), (1.0, 3.0), 0.5
-    smoothed = [0.75 * 1 + 0.25 * 3, 0.25 * 1 + 0.75 * 3]
-    expected = sum(smoothed) * np.log(2) / (1 + 3)
-    assert_close(softmax_cross_entropy(x, t, class_weights=w, label_smoothing=e), expected)
-    assert_close(softmax_cross_entropy(x, np.eye(2)[t], class_weights=w, label_smoothing=e), expected)
+    expected = (0.75 * 1 + 0.25 * 3 + 0.25 * 1 + 0.75 * 3) * np.log(2) / (1 + 3)
+    assert_close(al.softmax_cross_entropy(x, t, class_weights=w, label_smoothing=e), expected)
+    assert_close(al.softmax_cross_entropy(x, np.eye(2)[t], class_weights=w, label_smoothing=e), expected)
 
 
 def test_class_weights_of_a_sigmoid_loss_are_in_the_denominator(xp: Backend) -> None:
     x, t, w = np.array([[0.5, -1.0], [2.0, 0.0]]), np.array([[1, 0], [0, 1]]), (1.0, 3.0)
-    each = np.log1p(np.exp(np.where(t == 1, -x, x)))
-    expected = (each * w).sum() / (2 * sum(w))
-    assert_close(xp.numpy(sigmoid_cross_entropy(xp.array(x), xp.array(t), class_weights=w)), expected)
-    given = xp.array(np.array(w))
-    assert_close(xp.numpy(sigmoid_cross_entropy(xp.array(x), xp.array(t), class_weights=given)), expected)
-    where = xp.array(np.array([[True, False], [True, True]]))
-    assert_close(
-        xp.numpy(sigmoid_cross_entropy(xp.array(x), xp.array(t), class_weights=w, where=where)),
-        (each[0, 0] + each[1, 0] + 3 * each[1, 1]) / 5,
-    )
+    each = softplus(np.where(t == 1, -x, x)) * w
+    where = np.array([[True, False], [True, True]])
+    for weights in (w, xp.array(np.array(w))):
+        loss = al.sigmoid_cross_entropy.bind(axis=1)
+        assert_close(xp.numpy(loss(xp.array(x), xp.array(t), class_weights=weights)), each.sum() / 8)
+        assert_close(xp.numpy(loss(xp.array(x), xp.array(t), class_weights=weights, where=xp.array(where))), each[where].sum() / 5)
 
 
 def test_factors_scale_the_loss_and_not_the_denominator(xp: Backend) -> None:
     """pos_weight, alpha and the focal factor: with all of them a thousandfold, so is the mean."""
     x, t = xp.array(np.array([0.5, -1.0, 2.0])), xp.array(np.array([1, 1, 1]))
-    plain = xp.numpy(sigmoid_cross_entropy(x, t))
-    assert_close(xp.numpy(sigmoid_cross_entropy(x, t, pos_weight=1000.0)), 1000 * plain, ulps=64)
-    assert_close(xp.numpy(sigmoid_focal_loss(x, t, gamma=0.0, alpha=0.125)), 0.125 * plain)
+    plain = softplus(-np.array([0.5, -1.0, 2.0])).mean()
+    assert_close(xp.numpy(al.sigmoid_cross_entropy(x, t, pos_weight=1000.0)) / 1000, plain)
+    assert_close(xp.numpy(al.sigmoid_focal_loss(x, t, gamma=0.0, alpha=0.125)), 0.125 * plain)
     rows, labels = xp.array(np.array([[0.5, 1.0], [2.0, -1.0]])), xp.array(np.array([0, 1]))
-    plain = xp.numpy(softmax_focal_loss(rows, labels, gamma=0.0))
-    assert_close(xp.numpy(softmax_focal_loss(rows, labels, gamma=0.0, alpha=(1000.0, 1000.0))), 1000 * plain, ulps=64)
-    each = xp.numpy(softmax_focal_loss(rows, labels, gamma=3.0, reduction="none"))
-    assert_close(xp.numpy(softmax_focal_loss(rows, labels, gamma=3.0)), each.sum() / 2)
+    plain = softplus(np.array([0.5, 3.0])).mean()
+    assert_close(xp.numpy(al.softmax_focal_loss(rows, labels, gamma=0.0, alpha=(1000.0, 1000.0))) / 1000, plain)
 
 
-def test_normalizers(xp: Backend) -> None:
-    x, t = np.array([3.0, 5.0, 7.0, 9.0]), np.zeros(4)
-    w, where = np.array([0.5, 1.0, 0.0, 4.0]), np.array([True, True, True, False])
-    total = 0.5 * 9 + 25
-    arrays = [xp.array(x), xp.array(t)]
+@pytest.mark.parametrize("normalizer", ["weights", "count", 10, -2.5, np.float32(8), np.int64(8), np.array(8.0), np.array(8)])
+def test_normalizers(normalizer: Any, xp: Backend) -> None:
+    """What a mean divides by; a number as it is, whatever its sign. Parts get it when they are finished."""
+    x, t, w, where = np.array([3.0, 5.0, 7.0, 9.0]), np.zeros(4), np.array([0.5, 1.0, 0.0, 4.0]), np.array([True, True, True, False])
+    denominator = {"weights": 1.5, "count": 3.0}[normalizer] if isinstance(normalizer, str) else float(normalizer)
+    converted = xp.array(normalizer) if isinstance(normalizer, np.ndarray) else normalizer
+    arguments = [xp.array(x), xp.array(t)]
     options = {"weights": xp.array(w), "where": xp.array(where)}
-    for normalizer, denominator in (
-        ("weights", 1.5),
-        ("count", 3.0),  # elements that count, whatever their weight
-        (10, 10.0),
-        (-2.5, -2.5),  # a number is used as it is
-        (np.float32(8.0), 8.0),
-        (np.int64(8), 8.0),
-        (xp.array(np.array(8.0)), 8.0),
-        (xp.array(np.array(8)), 8.0),
-    ):
-        value, gradient = squared_error.value_and_grad(*arrays, **options, normalizer=normalizer)
-        assert_close(xp.numpy(value), total / denominator)
-        assert_close(xp.numpy(gradient), np.where(where, w * 2 * x, 0) / denominator)
-        value = squared_error.value_and_grad(*arrays, normalizer=normalizer, weights=2)[0]
-        denominator = {"weights": 8.0, "count": 4.0}.get(normalizer, denominator) if isinstance(normalizer, str) else denominator
-        assert_close(xp.numpy(value), 2 * (x**2).sum() / denominator)
+    value, gradient = al.squared_error.value_and_grad(*arguments, **options, normalizer=converted)
+    parts = al.squared_error.parts(*arguments, **options)
+    total = 0.5 * 9 + 25
+    assert_close(xp.numpy(value), total / denominator)
+    assert_close(xp.numpy(gradient), np.where(where, w * 2 * x, 0) / denominator)
+    assert_close(xp.numpy(al.squared_error.finish(parts, normalizer=converted)), total / denominator)
+    if not isinstance(normalizer, np.ndarray):
+        assert_close(xp.numpy(al.squared_error.bind(normalizer=normalizer).finish(parts)), total / denominator)
 
 
-def test_a_normalizer_of_no_positives_divides_0_by_0_once() -> None:
-    """`normalizer=positives` where nothing counts is the mean over nothing."""
-    x, t = np.array([1.0, 2.0]), np.array([0, 0])
-    value, gradient = sigmoid_focal_loss.value_and_grad(x, t, where=np.array([False, False]), normalizer=np.array(0))
-    assert value == 0
-    np.testing.assert_array_equal(gradient, 0)
+class TestPositives:
+    """What detectors divide by: the sum of the targets that count, whatever their weights, and at least 1."""
+
+    @pytest.mark.parametrize("targets", [DECISIONS, DECISIONS.astype(int)], ids=["floating", "integer"])
+    def test_divide(self, targets: Any, xp: Backend) -> None:
+        x, t, where = xp.array(PREDICTIONS), xp.array(targets), xp.array(np.arange(6)[:, None] < 4)
+        expected = xp.numpy(al.sigmoid_focal_loss(x, t, where=where, reduction="sum")) / targets[:4].sum()
+        assert_close(xp.numpy(al.sigmoid_focal_loss(x, t, where=where, normalizer="positives")), expected)
+        parts = al.sigmoid_focal_loss.parts(x, t, where=where)
+        assert_close(xp.numpy(al.sigmoid_focal_loss.finish(parts, normalizer="positives")), expected)
+
+    def test_none_of_them_divide_by_one(self) -> None:
+        t = np.zeros_like(DECISIONS)
+        expected = al.sigmoid_focal_loss(PREDICTIONS, t, reduction="sum")
+        assert_close(al.sigmoid_focal_loss(PREDICTIONS, t, normalizer="positives"), expected)
+
+    def test_are_for_binary_losses(self) -> None:
+        with pytest.raises(ValueError, match="normalizer must be 'weights' or 'count'; got 'positives'"):
+            al.cross_entropy(PREDICTIONS, LABELS, normalizer="positives")
 
 
-@pytest.mark.parametrize("axes", [0, 1, 2, -1, (0,), (0, 2), (2, 1), [1, 2], (), np.int64(1)])
+class TestDenominatorOfZero:
+    """A mean over nothing is 0 and flat, wherever the denominator came from."""
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"normalizer": 0},
+            {"normalizer": np.asarray(0)},
+            {"normalizer": np.asarray(0.0)},
+            {"ignore_index": (0, 1, 2)},
+            {"weights": np.zeros(6)},
+            {"class_weights": (0.0, 0.0, 0.0)},
+        ],
+        ids=str,
+    )
+    @pytest.mark.everywhere
+    def test_of_a_mean(self, options: dict[str, Any], xp: Backend) -> None:
+        """A number raised an error, an array gave 0."""
+        value, gradient = al.cross_entropy.value_and_grad(xp.array(PREDICTIONS), xp.array(LABELS), **xp.arrays(options))
+        assert not xp.numpy(value)
+        assert not xp.numpy(gradient).any()
+
+    def test_in_autograd_of_torch_and_jax(self) -> None:
+        """As a number and as an array."""
+        jax, torch = pytest.importorskip("jax"), pytest.importorskip("torch")
+        for zero in (0, torch.tensor(0), torch.tensor(0.0)):
+            x = torch.tensor(PREDICTIONS, requires_grad=True)
+            value = al.cross_entropy(x, torch.tensor(LABELS), normalizer=zero)
+            value.backward()
+            assert value == 0
+            assert not x.grad.any()
+        for zero in (0, jax.numpy.asarray(0)):
+            loss = lambda x, zero=zero: al.cross_entropy(x, LABELS, normalizer=zero)  # noqa: E731
+            value, gradient = jax.value_and_grad(loss)(jax.numpy.asarray(PREDICTIONS))
+            assert value == 0
+            assert not gradient.any()
+
+    def test_a_class_weight_of_zero_with_smoothing(self) -> None:
+        """The numerator is not 0, the denominator is: it was infinite, and so was the gradient."""
+        options: dict[str, Any] = {"class_weights": (0.0, 1.0, 1.0), "label_smoothing": 0.1}
+        value, gradient = al.cross_entropy.value_and_grad(PREDICTIONS, 0 * LABELS, **options)
+        parts = al.cross_entropy.parts(PREDICTIONS, 0 * LABELS, **options)
+        assert value == al.cross_entropy.finish(parts + parts) == 0
+        assert not gradient.any()
+
+    def test_a_nan_stays_one(self, xp: Backend) -> None:
+        x = xp.array(np.full_like(PREDICTIONS, np.nan))
+        assert np.isnan(xp.numpy(al.cross_entropy(x, xp.array(LABELS), normalizer=0)))
+
+
+@pytest.mark.parametrize("axes", [0, -1, (0, 2), [1, 2], (), np.int64(1)], ids=str)
 def test_reduce_axes(axes: Any, xp: Backend) -> None:
     rng = np.random.default_rng(5)
     x, t, w = rng.normal(size=(2, 3, 4)), rng.integers(0, 2, size=(2, 3, 4)), rng.uniform(0.5, 1, size=(2, 1, 4))
     where = rng.random((2, 3, 1)) < 0.7
-    each = np.log1p(np.exp(np.where(t == 1, -x, x)))
     mass = np.where(where, np.broadcast_to(w, x.shape), 0.0)
     over = (int(axes),) if not isinstance(axes, tuple | list) else tuple(axes)
-    total, count = (mass * each).sum(axis=over), mass.sum(axis=over)
-    expected = np.divide(total, count, out=np.zeros_like(total), where=count != 0)
+    total, count = (mass * softplus(np.where(t == 1, -x, x))).sum(axis=over), mass.sum(axis=over)
     options = {"weights": xp.array(w), "where": xp.array(where), "reduce_axes": axes}
-    value, gradient = sigmoid_cross_entropy.value_and_grad(xp.array(x), xp.array(t), **options)
-    assert_close(xp.numpy(value), expected)
+    value, gradient = al.sigmoid_cross_entropy.value_and_grad(xp.array(x), xp.array(t), **options)
+    assert_close(xp.numpy(value), np.divide(total, count, out=np.zeros_like(total), where=count != 0))
     slope = np.where(t == 1, -1 / (1 + np.exp(x)), 1 / (1 + np.exp(-x)))
-    divisor = np.expand_dims(np.where(count == 0, 1, count), over)
-    assert_close(xp.numpy(gradient), mass * slope / divisor)
-    summed = sigmoid_cross_entropy(xp.array(x), xp.array(t), reduction="sum", **options)
-    assert_close(xp.numpy(summed), total)
+    assert_close(xp.numpy(gradient), mass * slope / np.expand_dims(np.where(count == 0, 1, count), over))
 
 
 def test_reduce_axes_of_rows_are_counted_in_the_predictions(xp: Backend) -> None:
     """(2, 3) of N x C x H x W with class axis 1 is one loss a sample."""
     rng = np.random.default_rng(6)
     x, t = rng.normal(size=(2, 3, 4, 5)), rng.integers(0, 3, size=(2, 4, 5))
-    value, gradient = softmax_cross_entropy.value_and_grad(xp.array(x), xp.array(t), axis=1, reduce_axes=(2, 3))
-    singles = [softmax_cross_entropy.value_and_grad(x[i], t[i], axis=0) for i in range(2)]
+    value, gradient = al.softmax_cross_entropy.value_and_grad(xp.array(x), xp.array(t), axis=1, reduce_axes=(2, 3))
+    singles = [al.softmax_cross_entropy.value_and_grad(x[i], t[i], axis=0) for i in range(2)]
     assert_close(xp.numpy(value), [v for v, _ in singles])
     assert_close(xp.numpy(gradient), np.stack([g for _, g in singles]))
 
 
-def test_label_smoothing(xp: Backend) -> None:
-    """(1-e)*t + e/C for rows, (1-e)*t + e/2 for yes/no decisions; labels and distributions alike, at e = 0 and 1 too."""
+@pytest.mark.parametrize("e", [0.25, 1.0])
+def test_label_smoothing(e: float, xp: Backend) -> None:
+    """(1-e)*t + e/C for rows, (1-e)*t + e/2 for yes/no decisions; labels and distributions alike."""
     rng = np.random.default_rng(7)
-    x, t = rng.normal(size=(4, 3)), np.array([0, 2, 1, 2])
-    yes = rng.integers(0, 2, size=(4, 3))
-    for e in (0.0, 0.25, 1.0):
-        rows = softmax_cross_entropy(x, (1 - e) * np.eye(3)[t] + e / 3)
-        for given in (t, np.eye(3)[t]):
-            assert_close(xp.numpy(softmax_cross_entropy(xp.array(x), xp.array(given), label_smoothing=e)), rows)
-        logs = x - np.log(np.exp(x).sum(-1, keepdims=True))
-        for given in (t, np.eye(3)[t]):
-            assert_close(xp.numpy(nll_loss(xp.array(logs), xp.array(given), label_smoothing=e)), rows)
-        decisions = sigmoid_cross_entropy(x, (1 - e) * yes + e / 2)
-        for given in (yes, yes.astype(float), yes == 1):
-            assert_close(xp.numpy(sigmoid_cross_entropy(xp.array(x), xp.array(given), label_smoothing=e)), decisions)
-            probs = xp.array(1 / (1 + np.exp(-x)))
-            assert_close(xp.numpy(binary_cross_entropy(probs, xp.array(given), label_smoothing=e)), decisions)
+    x, t, yes = rng.normal(size=(4, 3)), np.array([0, 2, 1, 2]), rng.integers(0, 2, size=(4, 3))
+    logs = x - np.log(np.exp(x).sum(-1, keepdims=True))
+    rows = -(((1 - e) * np.eye(3)[t] + e / 3) * logs).sum(-1).mean()
+    for targets in (t, np.eye(3)[t]):
+        assert_close(xp.numpy(al.softmax_cross_entropy(xp.array(x), xp.array(targets), label_smoothing=e)), rows)
+        assert_close(xp.numpy(al.nll_loss(xp.array(logs), xp.array(targets), label_smoothing=e)), rows)
+    smooth = (1 - e) * yes + e / 2
+    decisions = (smooth * softplus(-x) + (1 - smooth) * softplus(x)).mean()
+    for targets in (yes, yes.astype(float), yes == 1):
+        assert_close(xp.numpy(al.sigmoid_cross_entropy(xp.array(x), xp.array(targets), label_smoothing=e)), decisions)
 
 
+@pytest.mark.everywhere
 def test_parameters_may_be_0d_arrays(xp: Backend) -> None:
     x, t = np.array([0.5, -1.0, 2.0]), np.array([1, 0, 1])
     for loss, name, number in (
-        (sigmoid_focal_loss, "gamma", 1.5),
-        (sigmoid_focal_loss, "alpha", 0.25),
-        (sigmoid_cross_entropy, "pos_weight", 3.0),
-        (sigmoid_cross_entropy, "class_weights", 3.0),
-        (huber_loss, "delta", 0.75),
+        (al.sigmoid_focal_loss, "gamma", 1.5),
+        (al.sigmoid_focal_loss, "alpha", 0.25),
+        (al.sigmoid_cross_entropy, "pos_weight", 3.0),
+        (al.sigmoid_cross_entropy, "class_weights", 3.0),
+        (al.huber_loss, "delta", 0.75),
     ):
-        targets = t.astype(float) if loss is huber_loss else t
-        expected = loss.value_and_grad(x, targets, **{name: number})
-        got = loss.value_and_grad(xp.array(x), xp.array(targets), **{name: xp.array(np.array(number))})
+        expected = loss.value_and_grad(x, t, **{name: number})
+        got = loss.value_and_grad(xp.array(x), xp.array(t), **{name: xp.array(np.array(number))})
         assert_close(xp.numpy(got[0]), expected[0])
         assert_close(xp.numpy(got[1]), expected[1])
 
 
-def test_one_hot_and_labels_agree_with_where(xp: Backend) -> None:
-    x, t, where = np.array([[1.0, 2.0], [3.0, -1.0], [0.0, 0.5]]), np.array([0, 1, 0]), np.array([True, False, True])
-    labels = softmax_cross_entropy(xp.array(x), xp.array(t), class_weights=(1.0, 4.0), where=xp.array(where))
-    hot = softmax_cross_entropy(xp.array(x), one_hot(xp.array(t), 2), class_weights=(1.0, 4.0), where=xp.array(where))
-    assert_close(xp.numpy(labels), xp.numpy(hot))
+@pytest.mark.parametrize("loss", [al.cross_entropy, al.dice_loss.bind(activation="softmax", axis=1)])
+def test_numpy_class_weights_beside_torch(loss: Any) -> None:
+    """One loss refused them, another took them."""
+    xp, options = BACKENDS["torch"], {"class_weights": np.array([1.0, 2.0, 3.0])}
+    assert_close(xp.numpy(loss(xp.array(PREDICTIONS), xp.array(LABELS), **options)), loss(PREDICTIONS, LABELS, **options))
+
+
+class TestAbsentClasses:
+    """Classes without an element."""
+
+    def test_keep_and_skip(self, xp: Backend) -> None:
+        """Kept it weighs as any other, skipped it does not count, and its gradient is 0."""
+        p, t = np.array([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25]]), np.array([0, 1])
+        loss = al.dice_loss.bind(activation=None, axis=1)
+        each = 1 - (2 * np.array([0.5, 0.5, 0]) + 1) / (p.sum(0) + np.array([1, 1, 0]) + 1)
+        assert_close(xp.numpy(loss(xp.array(p), xp.array(t))), each.mean())
+        skip, g = loss.value_and_grad(xp.array(p), xp.array(t), absent="skip")
+        assert_close(xp.numpy(skip), each[:2].mean())
+        assert not xp.numpy(g)[:, 2].any()
+
+    @pytest.mark.parametrize("loss", [al.dice_loss, al.jaccard_loss, al.generalized_dice_loss])
+    def test_nothing_predicted_and_nothing_there_is_perfect_and_flat(self, loss: Any, xp: Backend) -> None:
+        nothing = np.zeros((2, 3, 4))
+        value, g = loss.value_and_grad(xp.array(nothing), xp.array(nothing == 1), activation=None, axis=1, smooth=0.0)
+        assert not xp.numpy(value)
+        assert not xp.numpy(g).any()
+
+    def test_do_not_become_the_whole_generalized_dice(self, xp: Backend) -> None:
+        """With 1 / T**2 and a tiny number below the line, class 2 would weigh 1e10 times as much as the others."""
+        x, t = np.zeros((1, 3, 8)), np.array([[0, 0, 0, 0, 1, 1, 0, 0]])
+        loss = al.generalized_dice_loss.bind(activation="softmax", axis=1, smooth=0.0)
+        value, g = loss.value_and_grad(xp.array(x), xp.array(t))
+        rare, volume = np.array([(2 / 6) ** 2, 1.0, 1.0]), np.array([6, 2, 0])
+        assert_close(xp.numpy(value), 1 - 2 * (rare * volume / 3).sum() / (rare * (8 / 3 + volume)).sum())
+        assert np.max(np.abs(xp.numpy(g)[:, 2])) < 4 * np.max(np.abs(xp.numpy(g)[:, 1]))
+
+
+def test_no_warnings() -> None:
+    """Division by zero within a finish is ours to hide."""
+    softmax_dice = al.dice_loss.bind(activation="softmax", axis=1)
+    softmax_dice.finish(softmax_dice.parts(0 * PREDICTIONS - np.inf, LABELS))
+    al.cross_entropy.finish(al.cross_entropy.parts(PREDICTIONS, LABELS), normalizer=0)
+
+
+@pytest.mark.parametrize("loss", [al.sigmoid_cross_entropy, al.sigmoid_focal_loss])
+def test_negative_zero_is_zero(loss: Any) -> None:
+    """The slope at -0.0 was 1.5 where it is 0.5: the step and the sign were read from different bits."""
+    zeros, targets = np.zeros(5), np.ones(5)
+    assert_close(loss.value_and_grad(-zeros, targets)[1], loss.value_and_grad(zeros, targets)[1])

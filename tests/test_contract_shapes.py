@@ -1,16 +1,4 @@
-"""Shapes, axes and layouts.
-
-What holds, and the test that would fail without it:
-
-- an element is one entry of the unreduced loss             test_none_has_the_shape_of_the_elements
-- predictions come first, everything after the targets is by name  test_options_are_keyword_only
-- any class axis, for labels and distributions              test_any_class_axis
-- labels may keep the class axis at size 1                  test_labels_may_keep_the_class_axis
-- a single row, a 0-d element                               test_a_single_row_and_a_single_element
-- no elements at all                                        test_no_elements
-- the same numbers from any memory layout, inputs untouched test_layout_does_not_matter, test_inputs_are_not_changed
-- the result lives where the predictions live               test_results_are_arrays_of_the_backend_on_the_device_of_the_predictions
-"""
+"""Shapes, axes, memory layouts and devices."""
 
 from __future__ import annotations
 
@@ -19,17 +7,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Backend
-from drawn import FIRST, Case
-from helpers import arguments, assert_close, several
+from array_api_compat import array_namespace
 from numpy.testing import assert_array_equal
 
-from arrayloss import cross_entropy, sigmoid_cross_entropy, softmax_cross_entropy
-from arrayloss.consistency.overlap_oracles import OVERLAPS
-from arrayloss.core.loss import REGISTRY
+import arrayloss as al
 
-every_case = pytest.mark.parametrize("case", FIRST, ids=str)
-every_row_case = pytest.mark.parametrize("case", [c for c in FIRST if c.oracle.rows], ids=str)
+from .helpers import BACKENDS, Backend, assert_close, several
+from .operations import MASK, WEIGHTS, Kind
+
+ROWS: list[tuple[Any, dict[str, Any]]] = [(al.softmax_cross_entropy, {}), (al.softmax_cross_entropy, {"class_weights": (1.0, 2.0, 3.0)})]
+HOST = pytest.mark.parametrize("library", ["numpy", "torch"])
+
+
+def arrays_of(kind: Kind, xp: Backend) -> list[Any]:
+    """Predictions and targets."""
+    return [xp.array(a) for a in (*kind.stack, *kind.targets)]
 
 
 def kind_of(array: Any) -> type:
@@ -37,163 +29,143 @@ def kind_of(array: Any) -> type:
     return np.ndarray if isinstance(array, np.generic) else type(array)
 
 
-@every_case
-def test_none_has_the_shape_of_the_elements(case: Case, xp: Backend) -> None:
-    arrays = arguments(case, xp)
-    value = case.loss(*arrays, reduction="none", **case.options)
-    assert tuple(value.shape) == (tuple(arrays[0].shape[:-1]) if case.oracle.rows else tuple(arrays[0].shape))
-
-
-@pytest.mark.parametrize("name", REGISTRY)
-def test_options_are_keyword_only(name: str) -> None:
-    parameters = list(inspect.signature(REGISTRY[name]).parameters.values())
-    first = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
-    assert first[-1] in ("targets", "target_logits")
-    own = {"pool_axes"} if name in OVERLAPS else {"reduce_axes", "normalizer"}
-    assert {"weights", "where", "reduction", *own} <= {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
-
-
-@every_case
-def test_results_are_arrays_of_the_backend_on_the_device_of_the_predictions(case: Case, xp: Backend) -> None:
-    arrays = arguments(case, xp)
-    value, gradients = case.loss.value_and_grad(*arrays, **case.options)
-    assert value.shape == ()
-    parts = case.loss.parts(*arrays, **case.options)
-    for a in (value, *several(gradients), *parts.arrays, case.loss.finish(parts)):
+def test_results_are_arrays_of_the_library_on_the_device_of_the_predictions(kind: Kind, xp: Backend) -> None:
+    """A number is a 0-d array; the unreduced loss has the shape of the elements."""
+    arrays, options = arrays_of(kind, xp), xp.arrays(kind.options)
+    value, gradients = kind.loss.value_and_grad(*arrays, **options)
+    results = [value, *several(gradients)]
+    if not kind.is_coupled:
+        parts = kind.loss.parts(*arrays, **options)
+        results += [*parts.arrays, kind.loss.finish(parts)]
+    for a in results:
         assert kind_of(a) is type(arrays[0])
-        if xp.library not in ("numpy", "dask"):
+        if xp.name not in ("numpy", "dask"):
             assert a.device == arrays[0].device
+    assert value.shape == ()
+    assert [tuple(g.shape) for g in several(gradients)] == [kind.shape] * kind.predictions
+    each = kind.loss(*arrays, **{**options, "reduction": "none"})
+    if not kind.is_overlap:
+        assert len(each.shape) == len(kind.elements)
+        assert each.shape[0] == kind.samples
 
 
-@every_case
-def test_inputs_are_not_changed(case: Case, xp: Backend) -> None:
-    arrays = arguments(case, xp)
-    weights = xp.array(np.full((4, 1), 0.5))
-    where = xp.array(np.array([[True], [False], [True], [True]]))
-    before = [xp.numpy(a).copy() for a in (*arrays, weights, where)]
-    case.loss.value_and_grad(*arrays, weights=weights, where=where, **case.options)
-    case.loss.value_and_grad(*arrays, reduction="none", **case.options)
-    case.loss.parts(*arrays, weights=weights, where=where, **case.options)
-    for a, b in zip((*arrays, weights, where), before, strict=True):
+@HOST
+def test_inputs_are_not_changed(kind: Kind, library: str) -> None:
+    """Whatever writes in place writes to memory of its own; arrays of NumPy are read-only in all other tests."""
+    xp = BACKENDS[library]
+    weights, where = kind.per_sample(WEIGHTS), kind.per_sample(MASK)
+    sources = [np.array(a) for a in (*kind.stack, *kind.targets, weights, where)]
+    inputs = sources if library == "numpy" else [xp.array(a) for a in sources]
+    before = [a.copy() for a in sources]
+    *arrays, w, m = inputs
+    for reduction in ("mean", "sum", "none"):
+        value, gradients = kind.loss.value_and_grad(*arrays, weights=w, where=m, **{**xp.arrays(kind.options), "reduction": reduction})
+        value += 1  # results belong to the caller
+        for g in several(gradients):
+            g += 1
+    for a, b in zip(inputs, before, strict=True):
         assert_array_equal(xp.numpy(a), b)
 
 
-def transposed(xp: Backend, values: np.ndarray, dtype: str | None) -> Any:
+def transposed(xp: Backend, values: np.ndarray) -> Any:
     """The values with their first axis last in memory."""
-    a = xp.array(np.ascontiguousarray(np.moveaxis(values, 0, -1)), dtype)
-    return a.permute(-1, *range(a.ndim - 1)) if xp.library == "torch" else namespace(a).permute_dims(a, (a.ndim - 1, *range(a.ndim - 1)))
+    a = xp.array(np.ascontiguousarray(np.moveaxis(values, 0, -1)))
+    return array_namespace(a).permute_dims(a, (a.ndim - 1, *range(a.ndim - 1)))
 
 
-def namespace(a: Any) -> Any:
-    from array_api_compat import array_namespace
-
-    return array_namespace(a)
-
-
-@every_case
-def test_layout_does_not_matter(case: Case, xp: Backend) -> None:
-    """Transposed and strided arrays, as predictions, targets and weights."""
-    predictions, targets = case.draw(samples=4)
-    weights = np.linspace(0.5, 2.0, 4)[:, None] * (np.ones((4, 1)) if case.oracle.rows else np.ones((4, 3)))
-    plain = [*(xp.array(p) for p in predictions), xp.array(targets)]
-    expected = case.loss.value_and_grad(*plain, weights=xp.array(weights), reduction="none", **case.options)
-    turned = [*(transposed(xp, p, None) for p in predictions), transposed(xp, targets, None)]
-    strided = [xp.array(np.repeat(a, 2, axis=0))[::2, ...] for a in (*predictions, targets)]
-    if xp.library in ("numpy", "torch"):
-        assert any(
-            a.strides != b.strides if xp.library == "numpy" else a.stride() != b.stride() for a, b in zip(turned, plain, strict=True)
-        )
+@HOST
+def test_the_layout_of_memory_does_not_matter(kind: Kind, library: str) -> None:
+    """Transposed and strided arrays, as predictions and targets."""
+    xp = BACKENDS[library]
+    plain = [*kind.stack, *kind.targets]
+    value, gradients = kind.loss.value_and_grad(*plain, **kind.options)
+    turned = [transposed(xp, a) for a in plain]
+    strided = [xp.array(np.repeat(a, 2, axis=0))[::2, ...] for a in plain]
     for arrays in (turned, strided):
-        value, gradients = case.loss.value_and_grad(*arrays, weights=transposed(xp, weights, None), reduction="none", **case.options)
-        assert_close(xp.numpy(value), xp.numpy(expected[0]), ulps=4)
-        for g, e in zip(several(gradients), several(expected[1]), strict=True):
-            assert_close(xp.numpy(g), xp.numpy(e), ulps=4)
+        got, got_gradients = kind.loss.value_and_grad(*arrays, **xp.arrays(kind.options))
+        assert_close(xp.numpy(got), value, ulps=4)
+        for g, e in zip(several(got_gradients), several(gradients), strict=True):
+            assert_close(xp.numpy(g), e, ulps=4)
 
 
-@every_row_case
-@pytest.mark.parametrize("axis", [0, 1, 2, 3, -1, -3])
-def test_any_class_axis(case: Case, axis: int, xp: Backend) -> None:
-    """Moving the class axis moves nothing else: N x C x H x W is no transposed image."""
-    (x,), t = case.draw(samples=2 * 4 * 5)
-    x = x.reshape(2, 4, 5, 3)
-    t = t.reshape(2, 4, 5) if case.targets == "labels" else t.reshape(2, 4, 5, 3)
-    value, gradient = case.loss.value_and_grad(xp.array(x), xp.array(t), axis=-1, reduction="none", **case.options)
-    moved = [xp.array(np.moveaxis(x, -1, axis)), xp.array(t if case.targets == "labels" else np.moveaxis(t, -1, axis))]
-    value_moved, gradient_moved = case.loss.value_and_grad(*moved, axis=axis, reduction="none", **case.options)
-    assert_close(xp.numpy(value_moved), xp.numpy(value), ulps=4)
-    assert_close(xp.numpy(gradient_moved), np.moveaxis(xp.numpy(gradient), -1, axis), ulps=4)
-
-
-@pytest.mark.parametrize("case", [c for c in FIRST if c.targets == "labels"], ids=str)
-def test_labels_may_keep_the_class_axis(case: Case, xp: Backend) -> None:
-    (x,), t = case.draw(samples=8)
-    x, t = np.moveaxis(x.reshape(2, 4, 3), -1, 1), t.reshape(2, 4)
-    flat = case.loss(xp.array(x), xp.array(t), axis=1, reduction="none", **case.options)
-    kept = case.loss(xp.array(x), xp.array(t[:, None]), axis=1, reduction="none", **case.options)
-    assert kept.shape == (2, 4)
-    assert_array_equal(xp.numpy(kept), xp.numpy(flat))
-
-
-@every_case
-def test_a_single_row_and_a_single_element(case: Case, xp: Backend) -> None:
-    predictions, targets = case.draw(samples=4)
-    whole = xp.numpy(case.loss(*map(xp.array, predictions), xp.array(targets), reduction="none", **case.options))
-    if case.oracle.rows:
-        arrays = [*(xp.array(p[1]) for p in predictions), xp.array(targets[1])]
-        expected = whole[1]
-    else:
-        arrays = [*(xp.array(p[1, 2]) for p in predictions), xp.array(targets[1, 2])]
-        expected = whole[1, 2]
-    assert arrays[0].ndim == int(case.oracle.rows)
-    for reduction in ("none", "mean", "sum"):
-        value, gradients = case.loss.value_and_grad(*arrays, reduction=reduction, **case.options)
-        assert value.shape == ()
-        assert_close(xp.numpy(value), expected, ulps=4)
-        assert all(g.shape == arrays[0].shape for g in several(gradients))
-    parts = case.loss.parts(*arrays, **case.options)
-    assert_close(xp.numpy(case.loss.finish(parts)), expected, ulps=4)
-
-
-@every_case
-def test_no_elements(case: Case, xp: Backend) -> None:
-    """n = 0: the mean over nothing is 0 with an empty gradient, so is the sum, and the parts are zeros."""
-    predictions, targets = case.draw(samples=4)
-    arrays = [*(xp.array(p[:0]) for p in predictions), xp.array(targets[:0])]
+def test_no_samples(kind: Kind, xp: Backend) -> None:
+    """The mean over nothing is 0 with an empty gradient, so is the sum, and the parts are zeros."""
+    if kind.is_coupled:
+        return  # a contrast needs others to be a contrast with
+    arrays = [xp.array(a[:0]) for a in (*kind.stack, *kind.targets)]
     for reduction in ("mean", "sum"):
-        value, gradients = case.loss.value_and_grad(*arrays, reduction=reduction, **case.options)
-        assert xp.numpy(value) == 0
-        assert all(xp.numpy(g).shape == (0, 3) for g in several(gradients))
-    assert xp.numpy(case.loss(*arrays, reduction="none", **case.options)).size == 0
-    weighted = case.loss(*arrays, weights=xp.array(np.ones((0, 1))), where=xp.array(np.ones((0, 1), dtype=bool)), **case.options)
-    assert xp.numpy(weighted) == 0
-    assert [float(xp.numpy(a)) for a in case.loss.parts(*arrays, **case.options).arrays] == [0, 0, 0]
+        value, gradients = kind.loss.value_and_grad(*arrays, **{**xp.arrays(kind.options), "reduction": reduction})
+        assert_array_equal(xp.numpy(value), 0)
+        assert all(xp.numpy(g).shape == (0, *kind.shape[1:]) for g in several(gradients))
+    parts = kind.loss.parts(*arrays, **xp.arrays(kind.options))
+    assert not any(np.any(xp.numpy(a)) for a in parts.arrays)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize(("loss", "options"), ROWS, ids=["labels", "class weights"])
+def test_any_class_axis(loss: Any, options: dict[str, Any], axis: int, xp: Backend) -> None:
+    """Moving the class axis moves nothing else: N x C x H x W is no transposed image."""
+    rng = np.random.default_rng(0)
+    x, t = rng.normal(size=(2, 4, 5, 3)), rng.integers(0, 3, (2, 4, 5))
+    value, gradient = loss.value_and_grad(x, t, axis=-1, reduction="none", **options)
+    moved = [xp.array(np.moveaxis(x, -1, axis)), xp.array(t)]
+    value_moved, gradient_moved = loss.value_and_grad(*moved, axis=axis, reduction="none", **options)
+    assert_close(xp.numpy(value_moved), value)
+    assert_close(xp.numpy(gradient_moved), np.moveaxis(gradient, -1, axis))
+    kept = loss(moved[0], xp.array(np.expand_dims(t, axis)), axis=axis, reduction="none", **options)
+    assert_array_equal(xp.numpy(kept), xp.numpy(value_moved))
+
+
+@pytest.mark.everywhere
+def test_a_single_row_and_a_single_element(xp: Backend) -> None:
+    rng = np.random.default_rng(1)
+    x, row, labels = rng.normal(size=(2, 3)), np.array([0.2, 0.5, 0.3]), np.array([2, 0])
+    each = al.softmax_cross_entropy(x, labels, reduction="none")
+    for reduction in ("none", "mean", "sum"):
+        value, gradient = al.softmax_cross_entropy.value_and_grad(xp.array(x[1]), xp.array(labels[1]), reduction=reduction)
+        assert_close(xp.numpy(value), each[1])
+        assert gradient.shape == (3,)
+    assert_close(xp.numpy(al.softmax_cross_entropy(xp.array(x[1]), xp.array(row))), -(row * (x[1] - np.log(np.exp(x[1]).sum()))).sum())
+    value, gradient = al.sigmoid_cross_entropy.value_and_grad(xp.array(x[0, 0]), xp.array(np.array(1)))
+    assert_close(xp.numpy(value), np.log1p(np.exp(-x[0, 0])))
+    assert gradient.shape == ()
 
 
 def test_the_image_of_a_segmentation_is_not_transposed() -> None:
     """Swapping axes 1 and 3 to bring the classes last turns the image as well; rows and columns stay where they are."""
     rng = np.random.default_rng(0)
     x, t = rng.normal(size=(1, 3, 4, 5)), rng.integers(0, 3, size=(1, 4, 5))
-    loss = cross_entropy(x, t, axis=1, reduction="none")
+    loss = al.cross_entropy(x, t, axis=1, reduction="none")
     assert loss.shape == (1, 4, 5)
-    assert loss[0, 3, 1] == cross_entropy(x[0, :, 3, 1], t[0, 3, 1])
+    assert_close(loss[0, 3, 1], al.cross_entropy(x[0, :, 3, 1], t[0, 3, 1]))
 
 
-def test_cross_entropy_is_the_name_that_pytorch_gives_it() -> None:
-    assert cross_entropy is softmax_cross_entropy
+@pytest.mark.parametrize("dtype", [int, bool, float])
+def test_one_channel_and_masks_without_its_axis(dtype: type) -> None:
+    """0 was read as class 0: an empty mask counted as a full one."""
+    x = np.random.default_rng(1).normal(size=(2, 1, 4, 4))
+    mask = (x[:, 0] > 0).astype(dtype)
+    loss = al.dice_loss.bind(activation="sigmoid", axis=1)
+    assert_close(loss(x, mask), loss(x, mask[:, None]))
 
 
-def test_reading_a_label_with_one_of_one_class() -> None:
-    """One class only: the loss is 0 and flat, and the label must be 0."""
-    value, gradient = softmax_cross_entropy.value_and_grad(np.array([[3.0], [-2.0]]), np.array([0, 0]))
-    assert value == 0
-    assert_array_equal(gradient, [[0.0], [0.0]])
-    with pytest.raises(ValueError, match="labels from 0 to 0; got 1"):
-        softmax_cross_entropy(np.array([[3.0], [-2.0]]), np.array([0, 1]))
+def test_shapes_of_unreduced_overlaps(xp: Backend) -> None:
+    """One loss for each overlap: of a class, of a sample and class, of a sample, of all."""
+    x, t = xp.array(np.zeros((2, 3, 4, 5))), xp.array(np.zeros((2, 4, 5), np.int64))
+    loss = al.dice_loss.bind(activation="softmax", axis=1, reduction="none")
+    for options, shape in (
+        ({}, (3,)),
+        ({"pool_axes": (2, 3)}, (2, 3)),
+        ({"pool_axes": (2, 3), "classes": (1, 2)}, (2, 2)),
+        ({"pool_axes": (1, 2, 3)}, (2,)),
+        ({"pool_axes": (0, 1, 2, 3)}, ()),
+        ({"classes": 2}, (1,)),
+    ):
+        assert tuple(loss(x, t, **options).shape) == shape
 
 
-def test_axis_of_a_sigmoid_loss_names_the_classes_of_its_parameters(xp: Backend) -> None:
-    x, t = np.linspace(-2, 2, 12).reshape(2, 3, 2), np.arange(12).reshape(2, 3, 2) % 2
-    weights = (1.0, 2.0, 4.0)
-    value = sigmoid_cross_entropy(xp.array(x), xp.array(t), pos_weight=weights, axis=1, reduction="none")
-    plain = np.log1p(np.exp(np.where(t == 1, -x, x)))
-    assert_close(xp.numpy(value), np.where(t == 1, np.array(weights)[None, :, None], 1) * plain)
+@pytest.mark.parametrize("loss", [al.softmax_cross_entropy, al.sigmoid_focal_loss, al.huber_loss, al.dice_loss, al.kl_divergence])
+def test_options_are_keyword_only(loss: Any) -> None:
+    parameters = inspect.signature(loss).parameters.values()
+    assert [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY][-1] in ("targets", "target_logits")
+    assert {"weights", "where", "reduction"} <= {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}

@@ -70,7 +70,7 @@ def test_alpha_per_class_is_an_array():
     with pytest.raises(RuntimeError, match="ambiguous"):
         tutorial_binary_focal(P, Y, alpha=alpha)
     wanted = sum(tutorial_binary_focal(P[:, c], Y[:, c], alpha=float(alpha[c])) for c in range(2))
-    torch.testing.assert_close(binary_focal(P, Y, gamma=0, alpha=alpha), wanted)
+    torch.testing.assert_close(binary_focal(P, Y, gamma=0, alpha=alpha, axis=1), wanted)
 
 
 def test_alpha_is_a_number_without_a_device():

@@ -122,6 +122,7 @@ def test_torch_regression() -> None:
     )
 
 
+@pytest.mark.exhaustive  # compiles for ten seconds
 def test_optax() -> None:
     optax = pytest.importorskip("optax")
     import jax

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from arrayloss.consistency.libraries import LIBRARIES
+from arrayloss.check.libraries import LIBRARIES
 
 ROOT = Path(__file__).parents[1]
 SUITE = """
@@ -23,7 +23,7 @@ def test_on_every_library(loss_backend):
 
 
 def test_of_ours(assert_losses_agree):
-    assert_losses_agree("squared_error", modes=["eager"])
+    assert_losses_agree("squared_error", modes=["eager"], points="random")
 
 
 def test_imported():

@@ -1,45 +1,167 @@
-"""Properties of all registered losses, found through the registry and the oracles."""
+"""What losses state of themselves in `loss.properties`, held against numbers: midpoints, norms of gradients, one-sided slopes, extremes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Any
+
+import numpy as np
 import pytest
-from conftest import Backend
-from drawn import CASES, Case
-from helpers import answers, assert_close, several
 
-from arrayloss.core.loss import REGISTRY
+from arrayloss.check.definitions import DEFINITIONS, Definition
+from arrayloss.check.run import named_loss
+from arrayloss.frontend.loss import Properties
 
-pytestmark = pytest.mark.jitted
+from .helpers import several
 
-NUMBERED = [pytest.param(i, id=str(c)) for i, c in enumerate(CASES)]
-# Second derivatives that the library declares undefined, and says so.
-NO_CURVATURE = {"softmax_focal_loss": ("distribution", "given"), "sigmoid_focal_loss": ("given",)}
-
-
-def has_curvature(case: Case) -> bool:
-    return not any(why == case.targets or why in case.options for why in NO_CURVATURE.get(case.name, ()))
+N, CLASSES = 3000, 3
+FORMS = [(d, o) for definitions in DEFINITIONS.values() for d in definitions for o in d.options]
+NAMES = [f"{d.loss}-{d.given}-{'-'.join(f'{k}={v}' for k, v in o.items() if k not in ('given', 'activation', 'axis'))}" for d, o in FORMS]
+every_form = pytest.mark.parametrize(("definition", "options"), FORMS, ids=NAMES)
 
 
-def test_every_loss_has_an_oracle() -> None:
-    from arrayloss.consistency.oracles import ORACLES
-    from arrayloss.consistency.overlap_oracles import OVERLAPS
+@dataclass
+class Elements:
+    """Elements of a loss with targets of one kind, as a function from predictions to the loss of each."""
 
-    assert set(REGISTRY) <= set(ORACLES) | set(OVERLAPS)
+    definition: Definition
+    options: dict[str, Any]
+    kind: str
+    rng: np.random.Generator
+
+    def __post_init__(self) -> None:
+        definition = self.definition
+        self.loss = named_loss(definition.loss)
+        rows = definition.predictions[0] in ("logits", "log_probs", "probs")
+        self.shape: tuple[int, ...] = (N, CLASSES, 2) if definition.whole else (N, CLASSES) if rows else (N,)
+        self.calls = {**self.options, "reduction": "none"} | ({"pool_axes": 2} if definition.whole else {"axis": -1} if rows else {})
+        self.targets = self._targets()
+
+    def _targets(self) -> Any:
+        rng, shape = self.rng, self.shape
+        if self.kind == "labels":
+            return rng.integers(0, CLASSES, N)
+        if self.kind == "binary":
+            t = rng.integers(0, 2, shape)
+            t[:20] = 0
+            return t
+        if self.kind == "distribution":
+            return np.concatenate([rng.dirichlet(np.ones(CLASSES), N // 2), np.eye(CLASSES)[rng.integers(0, CLASSES, N - N // 2)]])
+        return rng.uniform(size=shape) if self.kind == "unit" else rng.normal(size=shape)
+
+    def draw(self, *, wide: bool) -> list[Any]:
+        """Predictions from the whole of their domains, or from where nothing is steep."""
+        draws = {"real": self._reals, "logits": self._reals, "masks": self._reals, "positive": self._positives}
+        draws |= {"unit": self._units, "mask_probs": self._units, "probs": self._probs, "log_probs": lambda wide: np.log(self._probs(wide))}
+        return [draws[domain](wide) for domain in self.definition.predictions]
+
+    def _reals(self, wide: bool) -> Any:
+        scale = self.rng.choice([0.3, 3.0, 30.0, 1000.0], (N, *(1 for _ in self.shape[1:]))) if wide else 1.0
+        return scale * self.rng.normal(size=self.shape)
+
+    def _positives(self, wide: bool) -> Any:
+        return np.exp(self.rng.uniform(-9, 9, self.shape) if wide else self.rng.uniform(-1, 1, self.shape))
+
+    def _units(self, wide: bool) -> Any:
+        if not wide:
+            return self.rng.uniform(0.2, 0.8, self.shape)
+        p = self.rng.beta(0.3, 0.3, self.shape).clip(1e-12, 1 - 1e-12)
+        return np.where(self.rng.random(self.shape) < 0.1, 10.0 ** self.rng.uniform(-100, 0, self.shape), p)
+
+    def _probs(self, wide: bool) -> Any:
+        p = self.rng.dirichlet(np.full(CLASSES, 0.3 if wide else 5.0), N)
+        return np.where(self.rng.random(self.shape) < 0.1, 10.0 ** self.rng.uniform(-100, 0, self.shape), p) if wide else p
+
+    def special(self) -> list[Any]:
+        """Where a derivative may jump or be infinite: at the target, at a knot, ties, the ends of probabilities, empty regions."""
+        x, *others = self.draw(wide=False)
+        t = np.eye(CLASSES)[self.targets] if self.kind == "labels" else self.targets
+        domain = self.definition.predictions[0]
+        if domain == "real" and self.kind == "real":
+            x[::2] = t[::2] + self.rng.choice([-1, 0, 1], N)[::2] * self.options.get("delta", 1.0)
+        elif domain in ("real", "logits", "masks"):
+            x[::2] = 0.0
+        elif domain in ("unit", "mask_probs"):
+            x[::2] = np.where(t == t.round(), t, t.clip(0.1, 0.9))[::2]  # perfect, and at the end of the domain
+        elif domain == "probs":
+            x[::2] = t[::2].clip(0.1)
+        return [x, *others]
+
+    def values(self, predictions: list[Any]) -> Any:
+        """The loss of every element; of several overlaps of a sample their mean."""
+        with np.errstate(all="ignore"):
+            return np.asarray(self.loss(*predictions, self.targets, **self.calls)).reshape(N, -1).mean(axis=1)
+
+    def gradients(self, predictions: list[Any]) -> list[Any]:
+        """The gradient of every element, of all predictions side by side."""
+        with np.errstate(all="ignore"):
+            value, gradients = self.loss.value_and_grad(*predictions, self.targets, **self.calls)
+        return np.concatenate([g.reshape(N, -1) for g in several(gradients)], axis=1) / (value.size / N)
 
 
-@pytest.mark.parametrize("number", NUMBERED)
-def test_value_gradient_and_hessian_are_those_of_the_definition(number: int, xp: Backend) -> None:
-    case = CASES[number]
-    predictions, targets, value, grads, hesses = answers(number)
-    arrays = [*(xp.array(p) for p in predictions), xp.array(targets)]
-    got, gradients = case.loss.value_and_grad(*arrays, reduction="none", **case.options)
-    assert_close(xp.numpy(got), value)
-    for g, e in zip(several(gradients), grads, strict=True):
-        assert_close(xp.numpy(g), e)
-    if has_curvature(case):
-        g, h = case.loss.grad_and_hess(*arrays, **case.options)
-        for a, e in zip(several(g) + several(h), grads + hesses, strict=True):
-            assert_close(xp.numpy(a), e)
-    else:
-        with pytest.raises(NotImplementedError, match="no curvature is defined for"):
-            case.loss.grad_and_hess(*arrays, **case.options)
+def violations(definition: Definition, options: Any, properties: Properties) -> Iterator[str]:
+    """What is not true of a loss with these options. Of bounds for values any that holds is true; nothing else may be weaker than it is."""
+    samples = [Elements(definition, dict(options), kind, np.random.default_rng(7)) for kind in definition.targets]
+    values, norms, gaps = [], [], []
+    for elements in samples:
+        a, b = elements.draw(wide=True), elements.draw(wide=True)
+        b = [
+            np.where(elements.rng.random(N).reshape(N, *(1 for _ in p.shape[1:])) < 0.5, p + 0.1 * (q - p), q)
+            for p, q in zip(a, b, strict=True)
+        ]
+        f, g, middle = elements.values(a), elements.values(b), elements.values([(p + q) / 2 for p, q in zip(a, b, strict=True)])
+        values.append(f)
+        gaps.append((middle - (f + g) / 2) / (1 + np.abs(f) + np.abs(g)))
+        norms.append(np.linalg.norm(elements.gradients(a), axis=1))
+    low, high, steepest, gap = np.min(values), np.max(values), np.max(norms), np.max(gaps)
+    if properties.convex != (gap < 1e-12):
+        yield f"convex: a midpoint is above the mean of its ends by {gap:.3g}"
+    if properties.lipschitz is not None and not 0.75 * properties.lipschitz < steepest < properties.lipschitz * (1 + 1e-12):
+        yield f"lipschitz: the largest norm of a gradient is {steepest:.17g}"
+    if properties.lipschitz is None and not definition.whole and steepest < 100:
+        yield f"lipschitz: no gradient is larger than {steepest:.17g}"
+    if low < properties.lower or (properties.lower == -inf and low > -1):
+        yield f"lower: the least value is {low:.17g}"
+    if high > properties.upper * (1 + 1e-15) or (properties.upper == inf and high < 50):
+        yield f"upper: the largest value is {high:.17g}"
+    for name, order in (("differentiable", 1), ("twice_differentiable", 2)):
+        jump = max(_jump(elements, order) for elements in samples)
+        if getattr(properties, name) != (jump < 0.05):
+            yield f"{name}: slopes on two sides, or over two steps, differ by {jump:.3g}"
+
+
+def _jump(elements: Elements, order: int) -> float:
+    """How far slopes of the loss (1) or of its slope (2) on both sides of special points, and over two steps, are apart."""
+    x = elements.special()
+    v = [elements.rng.normal(size=p.shape) for p in x]
+    flat = np.concatenate([d.reshape(N, -1) for d in v], axis=1)
+
+    def along(h: float) -> Any:
+        moved = [p + h * d for p, d in zip(x, v, strict=True)]
+        return elements.values(moved) if order == 1 else (elements.gradients(moved) * flat).sum(axis=1)
+
+    here = along(0.0)
+    slopes = np.stack([(along(h) - here) / h for h in (1e-6, -1e-6, 1e-8, -1e-8)])
+    known = np.isfinite(slopes)  # a probability beyond 1 has no loss
+    apart = np.where(known, slopes, -inf).max(axis=0) - np.where(known, slopes, inf).min(axis=0)
+    return float(np.max(np.where(known.any(axis=0), apart, 0.0) / (1 + np.abs(np.where(known, slopes, 0.0)).min(axis=0))))
+
+
+@every_form
+def test_properties_are_true(definition, options):
+    properties = named_loss(definition.loss).bind(**options).properties
+    assert not list(violations(definition, options, properties))
+
+
+WRONG = {"convex": False, "lipschitz": 0.9, "differentiable": False, "twice_differentiable": True, "lower": 0.25, "upper": 40.0}
+
+
+@pytest.mark.parametrize(("name", "value"), [*WRONG.items(), ("lipschitz", 1.5), ("lipschitz", None)])
+def test_a_wrong_statement_is_found(name, value):
+    (definition,) = DEFINITIONS["huber_loss"]
+    properties = named_loss("huber_loss").properties
+    assert getattr(properties, name) != value
+    (found,) = violations(definition, {}, replace(properties, **{name: value}))
+    assert found.startswith(f"{name}: ")

@@ -1,91 +1,93 @@
-"""The adapter for any array library: plain array calls, gradients from the slopes."""
+"""The adapter of any array library: plain array calls, gradients by the pullback."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 Array = Any
-Pull = Callable[[Sequence[Any]], tuple[Array, ...]]
+Arrays = tuple[Array, ...]
+
+
+@dataclass(eq=False)
+class Call:
+    """A loss with its arguments, not yet computed."""
+
+    adapter: Any
+    operation: Any
+    arrays: Arrays
+    finish: Any
+    is_additive: bool = True  # the losses of two batches add
 
 
 class Adapter:
-    """How an operation (a `Separable`, say) is run for one array library.
+    """How an operation is run for one array library, and how its autograd learns the pullback."""
 
-    Subclasses answer two questions: how is a kernel run fast here, and how does this library's autograd learn the slope?
-    """
+    conversion = "asarray"  # the function of the library that an error advises
+    integer_cast = "targets.astype('int64')"  # what an error advises for labels that are no integers
 
-    has_autograd = False
-    joins = True  # operations over one softmax are run together
-
-    def __init__(self, xp: Any) -> None:
+    def __init__(self, xp: Any, name: str = "") -> None:
         self.xp = xp
-        self.name = xp.__name__.rsplit(".", 1)[-1] if hasattr(xp, "__name__") else type(xp).__name__
+        self.name = name or xp.__name__.rsplit(".", 1)[-1]
 
-    # -- arrays -----------------------------------------------------------------------------------------------------
+    def as_array(self, a: Any, like: Array, name: str) -> Array:
+        """`a` if it is an array of this library, beside predictions `like`."""
+        refuse_masked(a, name)
+        if self.owns(a):
+            return a
+        kind = f"{type(a).__module__}.{type(a).__name__}".removeprefix("builtins.")
+        remedy = f"{self.name}.{self.conversion}({name})"
+        raise TypeError(f"{name} must be an array of {self.name}, as the predictions are; got {kind}: pass {remedy}")
 
-    def accept(self, array: Any, like: Array, name: str) -> Array:
-        """`array` as an array of this library."""
-        from arrayloss.core.namespace import backend_of
+    def can_read_values(self, a: Array) -> bool:
+        """Whether labels may be read without stopping a compiler or waiting for a device."""
+        return False
 
-        other = backend_of(array, name)
-        if other is not self:
-            raise TypeError(f"{name} is a {_described(array)} beside predictions that are a {_described(like)}: {self.conversion(name)}")
-        return array
+    def label_mode(self, op: Any, arrays: Sequence[Array]) -> str:
+        """Labels out of range raise where they may be read; elsewhere their loss is NaN."""
+        return "raise" if op.labels is not None and self.can_read_values(arrays[op.labels.index]) else "nan"
 
-    def conversion(self, name: str) -> str:
-        return f"convert it first, such as by {self.name}.asarray({name})"
+    def owns(self, a: Any) -> bool:
+        return hasattr(a, "__array_namespace__") and a.__array_namespace__() is self.xp
 
-    def constant(self, values: Any, dtype: Any, like: Array) -> Array:
-        """Python numbers as an array on the device of `like`."""
-        return self.xp.asarray(values, dtype=dtype, device=self.device(like))
-
-    def device(self, array: Array) -> Any:
-        from array_api_compat import device
-
-        return device(array)
-
-    def varying(self, number: float, dtype: Any, like: Array) -> Array | None:
-        """A number that a compiler lets vary from call to call, as an array: a formula that looks at it would make it a constant."""
+    def symbolic_number(self, number: float, dtype: Any, like: Array) -> Array | None:
+        """A number that a compiler lets vary, as an array."""
         return None
 
-    def has_float64(self, array: Array) -> bool:
+    def has_float64(self, x: Array) -> bool:
+        """Whether sums on the device of `x` may be float64."""
         return True
 
-    def reads_labels(self, array: Array) -> bool:
-        """Whether two labels can be read now, without stopping a compiler or waiting for a device."""
-        return False
+    def forward(self, op: Any, arrays: Sequence[Array]) -> Arrays:
+        """The sums, differentiable where the library differentiates."""
+        return op.to_result(self.xp, arrays[0], op.vjp(self.xp, arrays)[0]())
 
-    def repeats(self) -> bool:
-        """Whether a call may be taken for one like an earlier one: in plain eager mode, where nothing looks on."""
-        return False
+    def value(self, call: Call) -> Array:
+        """What the loss returns, differentiable where the library differentiates."""
+        return self.finish(call.finish, self.forward(call.operation, call.arrays))
 
-    # -- running ------------------------------------------------------------------------------------------------------
+    def finish(self, finish: Any, sums: Sequence[Array]) -> Array:
+        return next(finish(self.xp, sums))
 
-    def value(self, call: Any) -> Array:
-        """The number of a call."""
-        if call.direct:
-            return self.forward(call.op, call.arrays)[0]
-        return next(call.answer(self.forward(call.asked(), call.arrays)))
+    def value_and_grad(self, call: Call) -> tuple[Array, Arrays]:
+        """What the loss returns, and the gradient of each prediction."""
+        op, x = call.operation, call.arrays[0]
+        sums, pullback = op.vjp(self.xp, call.arrays, self.label_mode(op, call.arrays))
+        steps = call.finish(self.xp, op.to_result(self.xp, x, sums()))
+        value = next(steps)
+        return value, self.cast(pullback([op.expand_cotangent(self.xp, x, d) for d in next(steps)]), x)
 
-    def forward(self, op: Any, arrays: Sequence[Array]) -> tuple[Array, ...]:
-        """The outputs of an operation, differentiable where the library differentiates."""
-        return op.forward(self.xp, arrays)
+    def derivatives(self, call: Call) -> tuple[Arrays, ...]:
+        op, arrays = call.operation, call.arrays
+        return tuple([self.cast(many, arrays[0]) for many in op.derivatives(self.xp, arrays, self.label_mode(op, arrays))])
 
-    def linearize(self, op: Any, arrays: Sequence[Array]) -> tuple[tuple[Array, ...], Pull]:
-        """The outputs, and the function from their cotangents to the gradients of the predictions."""
-        outputs, residual = op.linearize(self.xp, arrays)
-        return outputs, lambda cotangents: op.pull(self.xp, arrays, residual, cotangents)
-
-    def derivatives(self, op: Any, arrays: Sequence[Array]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        """Slope and curvature of every prediction."""
-        _, slopes, curvatures = op.step(self.xp, arrays, 2)
-        return slopes, curvatures
-
-    def stages(self, function: Callable[..., Iterator[Any]], *arguments: Any) -> Iterator[Any]:
-        """What an elementwise generator of array code yields."""
-        return function(self.xp, *arguments)
+    def cast(self, gradients: Sequence[Array], x: Array) -> Arrays:
+        """Gradients in the dtype of the predictions: those of 16-bit predictions are computed in float32 and rounded once."""
+        return tuple([self.xp.astype(g, x.dtype, copy=False) for g in gradients])
 
 
-def _described(array: Any) -> str:
-    return f"{type(array).__module__.partition('.')[0]} {type(array).__name__}"
+def refuse_masked(array: Any, name: str) -> None:
+    """Raise on a masked array or a subclass of one: a plain view of it would forget the mask."""
+    if any(base.__name__ == "MaskedArray" for base in type(array).__mro__):
+        raise TypeError(f"{name} must not be a masked array; got {type(array).__name__}: pass its data and where=~mask")

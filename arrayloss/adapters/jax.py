@@ -1,4 +1,4 @@
-"""JAX: a `custom_jvp` that knows the slope, jitted so that eager calls do not run one operation at a time."""
+"""JAX: a `custom_jvp` whose rule is the transposed pullback, jitted so that eager calls do not run one operation at a time."""
 
 from __future__ import annotations
 
@@ -9,166 +9,168 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero, zero_from_primal
 
-from arrayloss.core import special
+from arrayloss.core import dtypes, special
+from arrayloss.core.parts import Parts
 
-from .base import Adapter, Pull
+from .base import Adapter, Array, Arrays, Call
 
-Array = Any
+
+def _has_tangent(tangent: Any) -> bool:
+    return not isinstance(tangent, SymbolicZero)
 
 
 def _is_split(a: Array, axis: int) -> bool:
-    """Whether each device has some of the classes (of an explicit mesh): a gather would need them all, a comparison does not."""
+    """Whether every device of an explicit mesh has a part of the axis: a gather is refused there, a comparison is not."""
     return jax.typeof(a).sharding.spec[axis] is not None
 
 
-def _moves(tangent: Any) -> bool:
-    return not isinstance(tangent, jax.custom_derivatives.SymbolicZero)
-
-
-@jax.custom_jvp  # type: ignore[untyped-decorator]  # JAX does not type it
+@jax.custom_jvp  # type: ignore[untyped-decorator]
 def _divide(a: Array, b: Array) -> Array:
-    """a / b; JAX's own derivative squares 1 / b, which is infinite from b = 5e-20 on in float32."""
+    """a / b. JAX's own derivative squares 1 / b, which is infinite from b = 5e-20 on in float32."""
     return a / b
 
 
 @partial(_divide.defjvp, symbolic_zeros=True)
 def _divide_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Array]:
     (a, b), (da, db) = primals, tangents
-    quotient = jax.lax.optimization_barrier(_divide(a, b))  # XLA makes a / (b * b) of (a / b) / b
-    moved = jnp.zeros_like(quotient)
-    if _moves(da):
-        moved = moved + _divide(da, b)
-    if _moves(db):  # not 0 * inf where b stands still
-        moved = moved - _divide(quotient, b) * db
-    return quotient, moved
+    quotient = jax.lax.optimization_barrier(_divide(a, b))  # XLA rewrites (a / b) / b as a / (b * b)
+    tangent = _divide(da, b) if _has_tangent(da) else jnp.zeros_like(quotient)
+    if _has_tangent(db):  # without a tangent 0 * inf would be NaN
+        tangent = tangent - _divide(quotient, b) * db
+    return quotient, tangent
 
 
 class _Namespace(special.Native):
-    """`jax.numpy`, with what differs under a tracer."""
+    """`jax.numpy`, for tracers and arrays that are split over devices."""
 
     library = jnp
+    int64 = property(lambda self: jnp.int64 if jax.config.jax_enable_x64 else jnp.int32)  # the widest integers that are enabled
 
-    divide = staticmethod(_divide)
+    def asarray(self, a: Any, dtype: Any = None, device: Any = None) -> Array:
+        """Without a device: JAX moves constants to the arrays beside them, and the device of a split array has a rank."""
+        return jnp.asarray(a, dtype=dtype)
 
-    @staticmethod
-    def as_index(a: Array) -> Array:
-        return a.astype(jnp.int32) if a.dtype == jnp.bool_ else a  # JAX gathers with any integer; int64 may not exist
+    def full(self, shape: Any, number: float, dtype: Any = None, device: Any = None) -> Array:
+        return jnp.full(shape, number, dtype=dtype)
 
-    @staticmethod
-    def positions(a: Array, axis: int) -> Array:
+    def as_index(self, a: Array) -> Array:
+        return a.astype(jnp.int32) if a.dtype == jnp.bool_ else a  # JAX gathers with any integer
+
+    def arange_along(self, a: Array, axis: int) -> Array:
         if _is_split(a, axis):
             return jax.lax.broadcasted_iota(jnp.int32, a.shape, axis, out_sharding=jax.typeof(a).sharding)
-        return jnp.reshape(jnp.arange(a.shape[axis]), tuple(-1 if i == axis % a.ndim else 1 for i in range(a.ndim)))
+        return jnp.reshape(jnp.arange(a.shape[axis]), tuple([-1 if i == axis else 1 for i in range(a.ndim)]))
 
-    @staticmethod
-    def at_label(a: Array, labels: Array, axis: int) -> Array:
+    def gather_label(self, a: Array, labels: Array, axis: int) -> Array:
         if _is_split(a, axis):
-            here = xp.positions(a, axis) == labels
-            return jnp.sum(jnp.where(here, a, jnp.zeros_like(a)), axis=axis, keepdims=True)
-        return jnp.take_along_axis(a, labels, axis=axis, mode="promise_in_bounds")
+            return jnp.sum(jnp.where(self.arange_along(a, axis) == labels, a, 0), axis=axis, keepdims=True)
+        return jnp.take_along_axis(a, labels, axis=axis, mode="promise_in_bounds")  # labels have been masked
+
+    def quotient(self, a: Array, b: Array) -> Array:
+        return _divide(a, b)
 
 
 xp = _Namespace()
+_plain = Adapter(xp, "jax")
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _outputs(op: Any, *arrays: Array) -> tuple[Array, ...]:
-    return op.forward(xp, arrays)
+def _sums(op: Any, *arrays: Array) -> Arrays:
+    return _plain.forward(op, arrays)
 
 
-@partial(_outputs.defjvp, symbolic_zeros=True)
-def _outputs_jvp(op: Any, primals: tuple[Array, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
-    moving = [_moves(t) for t in tangents]
-    outputs, residual = op.linearize(xp, primals)
-    counts = [not jnp.issubdtype(o.dtype, jnp.floating) for o in outputs]
-    moved = [
-        jax.custom_derivatives.zero_from_primal(o, symbolic_zeros=True) if c else jnp.zeros_like(o)
-        for o, c in zip(outputs, counts, strict=True)
-    ]
-    if any(moving[: op.predictions]):
-        directions = [t if m else None for t, m in zip(tangents[: op.predictions], moving, strict=False)]
-        for i, m in enumerate(op.push(xp, primals, residual, directions)):
-            moved[i] = moved[i] if m is None else m
-    live = [i for i in range(op.predictions, len(primals)) if moving[i] and jnp.issubdtype(primals[i].dtype, jnp.floating)]
-    if live:
+@partial(_sums.defjvp, symbolic_zeros=True)
+def _sums_jvp(op: Any, primals: Arrays, tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    """The tangents of predictions go through the transpose of the pullback, those of other arrays through autodiff of the sums."""
+    sums, pullback = op.vjp(xp, primals)
+    outputs = op.to_result(xp, primals[0], sums())
+    floating = {i: s for i, s in enumerate(outputs) if jnp.issubdtype(s.dtype, jnp.floating)}  # counts have no tangent
+    others = {i: a for i, a in enumerate(primals) if i >= op.predictions and _has_tangent(tangents[i])}
 
-        def value(*others: Array) -> tuple[Array, ...]:
-            everything = list(primals)
-            for i, a in zip(live, others, strict=True):
-                everything[i] = a
-            return op.forward(xp, everything)
+    def gradients(cotangents: dict[int, Array]) -> Arrays:
+        return _pull(op, primals[0], pullback, [cotangents.get(i) for i in range(len(outputs))])
 
-        _, more = jax.jvp(value, tuple(primals[i] for i in live), tuple(tangents[i] for i in live))
-        moved = [a if c else a + b for a, b, c in zip(moved, more, counts, strict=True)]
-    return outputs, tuple(moved)
+    def sums_of(others: dict[int, Array]) -> dict[int, Array]:
+        results = _plain.forward(op, [others.get(i, a) for i, a in enumerate(primals)])
+        return {i: results[i] for i in floating}
+
+    tangents_out = {i: jnp.zeros_like(s) for i, s in floating.items()}
+    if any(map(_has_tangent, tangents[: op.predictions])):
+        directions = [t if _has_tangent(t) else jnp.zeros_like(x) for x, t in zip(primals, tangents, strict=True)]
+        (tangents_out,) = jax.linear_transpose(gradients, floating)(tuple(directions[: op.predictions]))
+    if others:
+        _, more = jax.jvp(sums_of, (others,), ({i: tangents[i] for i in others},))
+        tangents_out = jax.tree.map(jnp.add, tangents_out, more)
+    return outputs, tuple([tangents_out[i] if i in floating else zero_from_primal(s, symbolic_zeros=True) for i, s in enumerate(outputs)])
 
 
-_run = jax.jit(_outputs, static_argnums=0)
-
-
-@partial(jax.jit, static_argnums=0)
-def _linearize(op: Any, *arrays: Array) -> tuple[Any, Any]:
-    return op.linearize(xp, arrays)
+def _pull(op: Any, x: Array, pullback: Any, cotangents: Sequence[Any]) -> Arrays:
+    """Gradients in the dtype of the predictions from cotangents of the sums."""
+    return _plain.cast(pullback([op.expand_cotangent(xp, x, c) for c in cotangents]), x)
 
 
 @partial(jax.jit, static_argnums=0)
-def _pull(op: Any, arrays: Any, residual: Any, cotangents: Any) -> Any:
-    return op.pull(xp, arrays, residual, cotangents)
+def _gradients(op: Any, arrays: Arrays, cotangents: Sequence[Any]) -> Arrays:
+    return _pull(op, arrays[0], op.vjp(xp, arrays)[1], cotangents)
 
 
 @partial(jax.jit, static_argnums=0)
-def _derivatives(op: Any, *arrays: Array) -> Any:
-    return op.step(xp, arrays, 2)[1:]
+def _sums_and_gradients(op: Any, slope: Any, arrays: Arrays) -> tuple[Arrays, Arrays]:
+    """For a slope of the first sum, the only one that the number depends on."""
+    return _sums(op, *arrays), _gradients(op, arrays, (slope, *[None] * (len(op.outputs) - 1)))
+
+
+_compiled_sums = jax.jit(_sums, static_argnums=0)
+_compiled_finish = jax.jit(_plain.finish, static_argnums=0)
+_derivatives = jax.jit(lambda op, *arrays: op.derivatives(xp, arrays), static_argnums=0)
 
 
 class Jax(Adapter):
-    """Jitted primitives."""
+    """Jitted primitives. NumPy arrays beside those of JAX are JAX's."""
 
-    has_autograd = True
+    conversion = "numpy.asarray"
 
     def __init__(self) -> None:
-        super().__init__(xp)
-        self.name = "jax"
+        super().__init__(xp, "jax")
 
-    def accept(self, array: Any, like: Array, name: str) -> Array:
-        if isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray | np.matrix):
-            if array.dtype.kind in "iu" and array.itemsize == 8 and not jax.config.jax_enable_x64:
-                array = np.clip(array, 0 if array.dtype.kind == "u" else -(2**31), 2**31 - 1)  # JAX would wrap: 2**32 + 1 is no label 1
-            return jnp.asarray(array)  # targets of a NumPy data loader beside JAX predictions
-        return super().accept(array, like, name)
+    def owns(self, a: Any) -> bool:
+        return isinstance(a, jax.Array)
 
-    def conversion(self, name: str) -> str:
-        return f"convert it first, such as by jax.numpy.asarray({name})"
+    def as_array(self, a: Any, like: Array, name: str) -> Array:
+        if not isinstance(a, np.ndarray) or isinstance(a, np.ma.MaskedArray | np.matrix):
+            return super().as_array(a, like, name)
+        if dtypes.kind(a.dtype) == "other":  # JAX has no such array; the check of its dtype names the argument
+            return a
+        a = a.astype(a.dtype.newbyteorder("="), copy=False)
+        if a.dtype.kind in "iu" and a.itemsize == 8 and not self.has_float64(like):
+            a = np.clip(a, 0 if a.dtype.kind == "u" else -(2**31), 2**31 - 1)  # JAX would wrap: 2**32 + 1 is no label 1
+        return jnp.asarray(a)
 
-    def constant(self, values: Any, dtype: Any, like: Array) -> Array:
-        return jnp.asarray(values, dtype=dtype)
-
-    def has_float64(self, array: Array) -> bool:
+    def has_float64(self, x: Array) -> bool:
         return bool(jax.config.jax_enable_x64)
 
-    def forward(self, op: Any, arrays: Sequence[Array]) -> tuple[Array, ...]:
-        return _run(op, *arrays)
+    def forward(self, op: Any, arrays: Sequence[Array]) -> Arrays:
+        return _compiled_sums(op, *arrays)
 
-    def linearize(self, op: Any, arrays: Sequence[Array]) -> tuple[tuple[Array, ...], Pull]:
-        outputs, residual = _linearize(op, *arrays)
-        return outputs, lambda cotangents: _pull(op, tuple(arrays), residual, tuple(cotangents))
+    def finish(self, finish: Any, sums: Sequence[Array]) -> Array:
+        """Compiled unless it is one division, by a number that may change from call to call, or holds arrays."""
+        return (_compiled_finish if finish.is_static and finish.slope is None else super().finish)(finish, sums)
 
-    def derivatives(self, op: Any, arrays: Sequence[Array]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        return _derivatives(op, *arrays)
+    def value_and_grad(self, call: Call) -> tuple[Array, Arrays]:
+        op, finish, arrays = call.operation, call.finish, call.arrays
+        if finish.slope is not None:
+            sums, gradients = _sums_and_gradients(op, finish.slope, arrays)
+            return self.finish(finish, sums), gradients
+        steps = finish(xp, self.forward(op, arrays))
+        return next(steps), _gradients(op, arrays, next(steps))
+
+    def derivatives(self, call: Call) -> tuple[Arrays, ...]:
+        return tuple([self.cast(many, call.arrays[0]) for many in _derivatives(call.operation, *call.arrays)])
 
 
 ADAPTER = Jax()
-
-
-def _register_parts() -> None:
-    from arrayloss.core.parts import Parts
-
-    def made(kind: Any, arrays: Any) -> Parts:
-        names, rule = kind
-        return Parts(names, tuple(arrays), rule)
-
-    jax.tree_util.register_pytree_node(Parts, lambda p: (p.arrays, (p.names, p.rule)), made)
-
-
-_register_parts()
+jax.tree_util.register_pytree_node(
+    Parts, lambda parts: (parts.arrays, parts.sources), lambda sources, arrays: Parts(sources, tuple(arrays))
+)

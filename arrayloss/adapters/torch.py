@@ -1,449 +1,248 @@
-"""PyTorch: an `autograd.Function` that knows the slope.
+"""PyTorch: an `autograd.Function` that knows the pullback. On plain CPU tensors the host engine computes (`torch_host`).
 
-Two of them, since none serves every mode. `_Fast` computes value and slope together in cache-sized blocks and keeps the slope:
-for plain tensors in eager mode on the CPU. `_General` is pure array code that saves its inputs only and computes the slope again in
-the backward pass: for double backward, forward mode, `torch.func`, compilers, subclasses and GPUs.
+Three Functions, since none serves every mode. `_Host` computes value and gradient in cache-sized blocks: plain tensors in eager mode.
+`_General` is array code that saves its inputs and runs the kernel again in backward: compilers, double backward, GPUs.
+`_GeneralWithJvp` adds forward mode, for everything but compilers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import compress
-from operator import attrgetter
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import array_api_compat.torch as xp
 import torch
 import torch.utils._pytree
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from arrayloss.core import reduction, special
 from arrayloss.core.parts import Parts
-from arrayloss.core.plan import ARGUMENTS
 
-from . import torch_host
-from .base import Adapter, Pull
-from .blocks import sweep, sweep_back
-from .torch_native import Eager
+from .base import Adapter, Call
+from .torch_traced import xp
 
-BLOCK = 2**18  # entries; smaller ones are dominated by the cost of a call
+try:
+    from . import torch_host
+except ImportError:  # without NumPy there is `_General`, unblocked and correct
+    torch_host = None  # type: ignore[assignment]
 
-
-_EAGER = Eager()
-
-
-class _Traced(special.Native):
-    """The array API where a compiler or a transform looks on."""
-
-    __name__ = "torch"
-
-    library = xp
-
-    @staticmethod
-    def narrow(labels: Tensor, classes: int) -> Tensor:
-        wide = labels.dtype == torch.int64 and classes < 2**31
-        return labels.clamp(-1, classes).to(torch.int32) if wide else labels  # compiled, choices by 64 bits take twice the time
-
-    @staticmethod
-    def as_index(a: Tensor) -> Tensor:
-        return a if a.dtype == torch.int32 else a.to(torch.int64)
-
-    @staticmethod
-    def positions(a: Tensor, axis: int) -> Tensor:
-        shape = tuple(-1 if i == axis % a.ndim else 1 for i in range(a.ndim))
-        return torch.arange(a.shape[axis], dtype=torch.int32, device=a.device).reshape(shape)
-
-    @staticmethod
-    def at_label(a: Tensor, labels: Tensor, axis: int) -> Tensor:
-        if torch.compiler.is_compiling() and axis != a.ndim - 1:  # a gather across lines of memory would be one more pass over it
-            here = _Traced.positions(a, axis) == labels.to(torch.int32)
-            return torch.where(here, a, 0).sum(axis, keepdim=True, dtype=a.dtype)
-        return torch.gather(a, axis, labels.to(torch.int64))  # `take_along_dim` would tie a compiled loss to one batch size
-
-    @staticmethod
-    def with_label(a: Tensor, labels: Tensor, entries: Any, axis: int) -> Tensor:
-        return torch.where(_Traced.positions(a, axis) == labels.to(torch.int32), entries, a)
-
-    @staticmethod
-    def total(a: Tensor, shape: Sequence[int], axes: tuple[int, ...], dtype: Any, lines: bool = False) -> Tensor:
-        """Sums of samples first: a compiled loop over all samples for every class would fetch each class from memory each time."""
-        if torch.compiler.is_compiling() and axes[:1] == (0,) and len(axes) > 1 and a.shape == shape:
-            return a.sum(axes[1:], keepdim=True, dtype=dtype).sum(0, keepdim=True)
-        return reduction.total.__wrapped__(_TRACED, a, shape, axes, dtype)  # type: ignore[attr-defined]
-
-    @staticmethod
-    def keep(p: Tensor) -> Tensor:
-        """What a backward pass is to start from."""
-        return p
-
-    def softmax_parts(self, x: Tensor, axis: int) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
-        """What is likelier than 1/2 has the sum of the others beside it: compilers take maxima and sums, but unroll an argmax."""
-        m = x.amax(axis, keepdim=True)
-        e = torch.where(x == float("inf"), torch.zeros_like(x), x - m).exp()  # written as `special.softmax_at_label` does
-        p = self.keep(e / e.sum(axis, keepdim=True))
-
-        def complement() -> Tensor:
-            likely = p > 0.5
-            return torch.where(likely, torch.where(likely, 0.0, p).sum(axis, keepdim=True), 1 - p)
-
-        return x.argmax(axis, keepdim=True), p, complement
-
-    @staticmethod
-    def softmax_back(top: Tensor, p: Tensor, u: Tensor, axis: int) -> Tensor:
-        best = p == p.amax(axis, keepdim=True)
-        v = u - torch.where(best, u, -float("inf")).amax(axis, keepdim=True)
-        return p * (v - (p * v).sum(axis, keepdim=True))
+Tensors = tuple[Tensor, ...]
 
 
-_TRACED = _Traced()
+def _forward(op: Any, arrays: Sequence[Tensor], labels: str = "nan") -> Tensors:
+    """The sums as a caller sees them; dense, since forward mode cannot write the tangent of an expanded tensor (torch 2.13)."""
+    return tuple([s.contiguous() for s in op.to_result(xp, arrays[0], op.vjp(xp, arrays, labels)[0]())])
 
 
-class _Compiled(_Traced):
-    """Where the compiler is to keep p for the backward pass: of few classes it would rather compute every exponential twice."""
-
-    @staticmethod
-    def keep(p: Tensor) -> Tensor:
-        return torch.ops.prims.abs.default(p)  # |p| is p, but written as an operation that compilers do not repeat
-
-
-_COMPILED = _Compiled()
-
-
-def _namespace() -> _Traced:
-    """What a Function that knows its derivative computes with: nothing differentiates through its steps."""
-    plain = torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
-    return _COMPILED if plain else _TRACED
-
-
-def _vjp_of_others(op: Any, arrays: Sequence[Tensor], live: Sequence[int]) -> tuple[list[Tensor], Any]:
-    """Targets, weights and parameters learn by autodiff of the value: the outputs that are no counts, and their pullback."""
-
-    def value(*others: Tensor) -> list[Tensor]:
-        everything = list(arrays)
-        for i, a in zip(live, others, strict=True):
-            everything[i] = a
-        return [o for o in op.forward(_TRACED, everything) if o.is_floating_point()]
-
-    return torch.func.vjp(value, *(arrays[i] for i in live))
+def _gradients(op: Any, arrays: Sequence[Tensor], cotangents: Sequence[Any], needs: Sequence[bool]) -> list[Tensor | None]:
+    """Of predictions by the pullback; of targets, weights and parameters by autodiff of the sums."""
+    gradients: list[Tensor | None] = [None] * len(arrays)
+    if any(needs[: op.predictions]):
+        g = op.vjp(xp, arrays)[1]([op.expand_cotangent(xp, arrays[0], c) for c in cotangents])
+        gradients[: op.predictions] = [_link(d.to(a.dtype), a) for d, a in zip(g, arrays, strict=False)]
+    others = [i for i in range(op.predictions, len(arrays)) if needs[i]]
+    if others:
+        sums, pullback, *_ = torch.func.vjp(_sums_of(op, arrays, others), *[arrays[i] for i in others])
+        floating = [c for c, name in zip(cotangents, op.outputs, strict=True) if name != "count"]
+        dense = [torch.zeros_like(s) if c is None else c for s, c in zip(sums, floating, strict=True)]
+        for i, g in zip(others, pullback(dense), strict=True):
+            gradients[i] = g
+    return gradients
 
 
-def _jvp_of_others(op: Any, arrays: Sequence[Tensor], live: Sequence[int], tangents: Sequence[Tensor]) -> list[Tensor]:
-    """The transpose of the pullback: forward mode inside forward mode does not exist in PyTorch."""
-    outputs, pullback = _vjp_of_others(op, arrays, live)
-    _, push = torch.func.vjp(pullback, [torch.zeros_like(o) for o in outputs])
-    (moved,) = push(tuple(tangents))
-    return moved
+def _link(gradient: Tensor, prediction: Tensor) -> Tensor:
+    """The gradient as a function of its prediction: where it is a constant, its own derivative is 0, and no error."""
+    if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and prediction.requires_grad):
+        return gradient
+    return torch.where(torch.zeros((), dtype=torch.bool, device=gradient.device), prediction, gradient)
+
+
+def _sums_of(op: Any, arrays: Sequence[Tensor], places: Sequence[int]) -> Callable[..., list[Tensor]]:
+    """The floating-point sums as a function of the arrays at `places`."""
+
+    def sums(*tensors: Tensor) -> list[Tensor]:
+        by_place = dict(zip(places, tensors, strict=True))
+        return [s for s in _forward(op, [by_place.get(i, a) for i, a in enumerate(arrays)]) if s.is_floating_point()]
+
+    return sums
 
 
 class _General(torch.autograd.Function):
+    """Array code, without a `jvp`: dynamo refuses a Function that has one (torch 2.13)."""
+
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(op: Any, *arrays: Tensor) -> tuple[Tensor, ...]:
-        return op.forward(_namespace(), arrays)
+    def forward(op: Any, *arrays: Tensor) -> Tensors:
+        return _forward(op, arrays)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
         op, *arrays = inputs
         ctx.op = op
         ctx.save_for_backward(*arrays)
         ctx.save_for_forward(*arrays)
-        ctx.set_materialize_grads(False)  # what does not move is not differentiated
-        ctx.floating = [o.is_floating_point() for o in output]
-        ctx.mark_non_differentiable(*(o for o in output if not o.is_floating_point()))
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(*[s for s in output if not s.is_floating_point()])
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> tuple[Any, ...]:
-        arrays, op = ctx.saved_tensors, ctx.op
-        gradients: list[Any] = [None] * len(arrays)
-        needs = ctx.needs_input_grad[1:]
-        if any(needs[: op.predictions]):
-            namespace = _namespace()
-            outputs, residual = op.linearize(namespace, arrays)
-            gradients[: op.predictions] = op.pull(namespace, arrays, residual, _dense(cotangents, outputs))
-        live = [i for i in range(op.predictions, len(arrays)) if needs[i]]
-        if live:
-            outputs, pullback = _vjp_of_others(op, arrays, live)
-            for i, g in zip(live, pullback(_dense(compress(cotangents, ctx.floating), outputs)), strict=True):
-                gradients[i] = g
-        return (None, *gradients)
+        return None, *_gradients(ctx.op, ctx.saved_tensors, cotangents, ctx.needs_input_grad[1:])
 
 
-class _GeneralWithForwardMode(_General):
-    """Dynamo cannot trace a Function that has a `jvp`, so compilers get the one without."""
+class _GeneralWithJvp(_General):
+    """The same with forward mode."""
+
+    @staticmethod
+    def forward(op: Any, *arrays: Tensor) -> Tensors:
+        return _forward(op, arrays, ADAPTER.label_mode(op, arrays))
 
     @staticmethod
     def jvp(ctx: Any, _: None, *tangents: Any) -> tuple[Any, ...]:
-        if not torch._C._are_functorch_transforms_active():
-            return _push(ctx.op, ctx.saved_tensors, tangents)
-        # PyTorch runs a `jvp` with forward mode off, at every level: a transform around this one would see a constant.
-        with forward_ad._set_fwd_grad_enabled(True):
-            arrays = [forward_ad.unpack_dual(a).primal for a in ctx.saved_tensors]
-            return _push(ctx.op, arrays, [None if t is None else forward_ad.unpack_dual(t).primal for t in tangents])
+        """The transpose of the pullback: forward mode inside forward mode does not exist in PyTorch."""
+        with forward_ad._set_fwd_grad_enabled(True):  # PyTorch turns it off in a `jvp`: a transform around this one would see a constant
+            op, arrays, tangents = ctx.op, _primals(ctx.saved_tensors), _primals(tangents)
+            has_tangent = [t is not None for t in tangents]
+            places = [i for i, has in enumerate(has_tangent) if has]
+            sums = _forward(op, arrays)
+            floating = [i for i, name in enumerate(op.outputs) if name != "count"]
+
+            def pullback(*cotangents: Tensor) -> list[Tensor | None]:
+                by_place = dict(zip(floating, cotangents, strict=True))
+                gradients = _gradients(op, arrays, [by_place.get(i) for i in range(len(sums))], has_tangent)
+                return [gradients[i] for i in places]
+
+            _, transpose, *_ = torch.func.vjp(pullback, *[torch.zeros_like(sums[i]) for i in floating])
+            by_place = dict(zip(floating, transpose([tangents[i] for i in places]), strict=True))
+            return tuple([by_place.get(i) for i in range(len(sums))])
 
 
-def _dense(cotangents: Iterable[Any], outputs: Iterable[Tensor]) -> list[Tensor]:
-    return [torch.zeros_like(o) if c is None else c for c, o in zip(cotangents, outputs, strict=True)]
+def _primals(tensors: Sequence[Tensor | None]) -> tuple[Any, ...]:
+    return tuple([None if t is None else forward_ad.unpack_dual(t).primal for t in tensors])
 
 
-def _push(op: Any, arrays: Sequence[Tensor], tangents: Sequence[Any]) -> tuple[Any, ...]:
-    """Tangents of the outputs; those of counts are None."""
-    outputs, residual = op.linearize(_TRACED, arrays)
-    moved: list[Any] = [torch.zeros_like(o) if o.is_floating_point() else None for o in outputs]
-    if any(t is not None for t in tangents[: op.predictions]):
-        for i, m in enumerate(op.push(_TRACED, arrays, residual, tangents[: op.predictions])):
-            moved[i] = moved[i] if m is None else moved[i] + m
-    live = [i for i in range(op.predictions, len(arrays)) if tangents[i] is not None]
-    if live:
-        floating = [i for i, m in enumerate(moved) if m is not None]
-        for i, m in zip(floating, _jvp_of_others(op, arrays, live, [tangents[i] for i in live]), strict=True):
-            moved[i] = moved[i] + m
-    return tuple(moved)
+class _Host(torch.autograd.Function):
+    """The host engine. With a finish the output is the number, else the sums.
 
+    `ctx.factor` is None where no gradient is known before its cotangent is. Else the gradient is saved, and multiplied by the cotangent
+    and this factor: in place by the first backward pass, which takes its memory (`ctx.is_consumed`); later ones compute it again.
+    """
 
-class _Fast(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, op: Any, *arrays: Tensor) -> tuple[Tensor, ...]:
-        outputs, slopes = _sweep(op, arrays, 1)
-        ctx.op = op
-        ctx.save_for_backward(*arrays, *slopes)  # the slopes too, for checkpoints and for hooks that store what is saved elsewhere
+    def forward(ctx: Any, op: Any, finish: Any, views: Sequence[Any], *tensors: Tensor) -> Any:
+        results, gradients, ctx.factor = torch_host.forward_and_gradients(op, finish, views, tensors[0].dtype)
+        ctx.op, ctx.finish, ctx.is_consumed = op, finish, False
+        ctx.save_for_backward(*tensors, *gradients)
         ctx.set_materialize_grads(False)
-        if len(outputs) > 1:
-            ctx.mark_non_differentiable(*outputs[1:])
-        return outputs
+        if finish is None:
+            ctx.mark_non_differentiable(*[r for r, name in zip(results, op.outputs, strict=True) if not op.has_gradient(name)])
+        return results
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> tuple[Any, ...]:
-        op, g = ctx.op, cotangents[0]
-        if g is None:
-            return (None,) * len(ctx.needs_input_grad)
-        saved = ctx.saved_tensors
-        arrays, slopes = saved[: -op.predictions], saved[-op.predictions :]
-        nothing = (None,) * (len(arrays) - op.predictions)
-        if torch.is_grad_enabled():  # create_graph: the slope is wanted as a function of the inputs
-            _, slopes = op.linearize(_TRACED, arrays)
-            return (None, *op.pull(xp, arrays, slopes, cotangents), *nothing)
-        keep = torch._C._autograd._get_current_graph_task_keep_graph() or _is_batched(g)
-        return (None, *_scaled(op, arrays, slopes, g, in_place=not keep), *nothing)
-
-
-_apply_fast = super(torch.autograd.Function, _Fast).apply  # without what looks for transforms, which are not on
-
-
-class _Twice(torch.autograd.Function):
-    """For operations that save no slope: the inputs are swept again in the backward pass, where what was kept becomes the gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, op: Any, *arrays: Tensor) -> tuple[Tensor, ...]:
-        outputs, kept = _sweep(op, arrays, min(op.keeps, 1))
-        ctx.op = op
-        ctx.save_for_backward(*arrays, *kept)
-        ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*(o for o, moves in zip(outputs, op.moving, strict=True) if not moves))
-        return outputs
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: Any) -> tuple[Any, ...]:
-        op, count = ctx.op, len(ctx.needs_input_grad) - 1
-        given = [c for c in cotangents if c is not None]
-        if not given:
-            return (None,) * (count + 1)
-        arrays, kept = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
-        if torch.is_grad_enabled() or any(map(_is_batched, given)):
-            gradients = op.pull(xp, arrays, None, cotangents)
+        op, count = ctx.op, len(ctx.needs_input_grad) - 3
+        if all(c is None for c in cotangents):
+            return (None,) * (count + 3)
+        saved = ctx.saved_tensors  # read once: checkpoints allow no more
+        inputs, gradients = saved[:count], () if ctx.is_consumed else saved[count:]
+        g = None if torch.is_grad_enabled() else torch_host.readable(cotangents)
+        results = None if g is None else torch_host.backward(op, ctx.finish, inputs, gradients, ctx.factor, g)
+        if results is None:  # create_graph; many cotangents at once, of vmap; or something watches the backward pass
+            results = _differentiate(op, ctx.finish, inputs, cotangents)
         else:
-            last = not torch._C._autograd._get_current_graph_task_keep_graph()
-            gradients = _sweep_back(op, arrays, cotangents, kept, in_place=last)
-        return (None, *gradients, *(None for _ in arrays[op.predictions :]))
+            ctx.is_consumed = True
+        return None, None, None, *results, *[None] * (count - op.predictions)
 
 
-class _Concluded(torch.autograd.Function):
-    """A number that is more than a sum: what the sums are worth is known with it, and autograd need not follow every step in between."""
-
-    @staticmethod
-    def forward(ctx: Any, call: Any, op: Any, *arrays: Tensor) -> Tensor:
-        outputs, kept = _sweep(op, arrays, min(op.keeps, 1))
-        value, ctx.derivatives = torch_host.conclude(call, arrays[0], outputs)
-        ctx.call, ctx.op = call, op
-        ctx.save_for_backward(*arrays, *kept)
-        ctx.set_materialize_grads(False)
-        return value
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor | None) -> tuple[Any, ...]:
-        op, count = ctx.op, len(ctx.needs_input_grad) - 2
-        if g is None:
-            return (None,) * (count + 2)
-        arrays, kept = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
-        if torch.is_grad_enabled():
-            value = next(ctx.call.of(arrays).answer(_GeneralWithForwardMode.apply(op, *arrays)))
-            gradients = torch.autograd.grad(value, arrays[: op.predictions], g, create_graph=True)
-        else:
-            many = _is_batched(g)
-            last = not (many or torch._C._autograd._get_current_graph_task_keep_graph())
-            g = float(g) if g.ndim == 0 and not many else g
-            cotangents = [None if d is None else torch_host.tensor(d) * g for d in ctx.derivatives]
-            if many:
-                gradients = op.pull(xp, arrays, kept if op.saves_slope else None, cotangents)
-            elif op.saves_slope:
-                gradients = _scaled(op, arrays, kept, cotangents[0], in_place=last)
-            else:
-                gradients = _sweep_back(op, arrays, cotangents, kept, in_place=last)
-        return (None, None, *gradients, *(None for _ in arrays[op.predictions :]))
-
-
-def _is_batched(a: Tensor) -> bool:
-    """Whether a tensor is one of many, of `torch.func.vmap` or of the older `is_grads_batched`."""
-    return torch._C._functorch.is_batchedtensor(a) or torch._C._functorch.is_legacy_batchedtensor(a)
-
-
-def _sweep(op: Any, arrays: Sequence[Tensor], order: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    host = torch_host.host_of(arrays[0])
-    if host is not None:
-        return torch_host.sweep(host, op, arrays, order)
-    return sweep(op, _EAGER, arrays, order=order, size=_block(op), empty=_empty)
-
-
-def _block(op: Any) -> int:
-    """Entries of a block: rows take few passes, so that calls count for more, and few arrays."""
-    return BLOCK if op.classes is None else 4 * BLOCK
-
-
-def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    return torch.empty(shape, dtype=dtype, device="cpu")  # whatever the default is
-
-
-def _scaled(op: Any, arrays: Sequence[Tensor], slopes: Sequence[Tensor], g: Any, in_place: bool = True) -> tuple[Tensor, ...]:
-    """The slopes of a sweep times the cotangent, which is 1 most of the time and many, of `vmap`, only if not in place."""
-    if not isinstance(g, float) and g.ndim:
-        g = op.spread(xp, arrays[0], g)
-    if isinstance(g, float) or (g.ndim == 0 and (in_place or not _is_batched(g))):
-        g = float(g)
-    if not (isinstance(g, float) and g == 1 and in_place):
-        slopes = [s.mul_(g) if in_place else s * g for s in slopes]
-    return tuple(slopes if not op.half else [s.to(x.dtype) for s, x in zip(slopes, arrays, strict=False)])
-
-
-def _sweep_back(
-    op: Any, arrays: Sequence[Tensor], cotangents: Sequence[Any], kept: Sequence[Tensor] = (), in_place: bool = False
-) -> tuple[Tensor, ...]:
-    host = torch_host.host_of(arrays[0])
-    if host is not None:
-        return torch_host.sweep_back(host, op, arrays, cotangents, kept, in_place)
-    return sweep_back(op, _EAGER, arrays, cotangents, kept, size=_block(op), empty=_empty, in_place=in_place)
-
-
-def is_plain(arrays: Sequence[Any]) -> bool:
-    """Whether nothing watches these tensors but reverse-mode autograd, and they are on the CPU."""
-    if not ADAPTER.repeats():
-        return False
-    for a in arrays:  # noqa: SIM110  # a generator would take as long as the rest
-        if type(a) not in _PLAIN or not a.is_cpu or torch._C._functorch.is_functorch_wrapped_tensor(a):
-            return False
-    return True
-
-
-_PLAIN = (Tensor, torch.nn.Parameter)
-_BARE = {torch.uint16, torch.uint32, torch.uint64}  # PyTorch stores them, but neither compares them nor finds a minimum
+def _differentiate(op: Any, finish: Any, inputs: Sequence[Tensor], cotangents: Sequence[Any]) -> list[Tensor | None]:
+    """The gradients of the predictions by array code that can be differentiated again; None for a constant one."""
+    with torch.enable_grad():
+        leaves = [a if a.requires_grad else a.detach() for a in inputs]
+        sums = _apply(_GeneralWithJvp, op, *leaves)
+        outputs = sums if finish is None else (next(finish(xp, sums)),)
+    outputs, g = zip(*[(o, c) for o, c in zip(outputs, cotangents, strict=True) if c is not None], strict=True)
+    places = [i for i in range(op.predictions) if leaves[i].requires_grad]
+    gradients = torch.autograd.grad(outputs, [leaves[i] for i in places], g, create_graph=torch.is_grad_enabled())
+    by_place = dict(zip(places, gradients, strict=True))
+    return [by_place.get(i) for i in range(op.predictions)]
 
 
 class Torch(Adapter):
-    """Chooses between the blocked and the general Function."""
+    """Chooses between the host engine and the general Function."""
 
-    has_autograd = True
+    conversion = "as_tensor"
+    integer_cast = "targets.long()"
 
     def __init__(self) -> None:
-        super().__init__(_TRACED)
-        self.name = "torch"
+        super().__init__(xp, "torch")
 
-    def conversion(self, name: str) -> str:
-        return f"convert it first, such as by torch.as_tensor({name}, device=...)"
+    def can_read_values(self, a: Tensor) -> bool:
+        return _host_views((a,)) is not None
 
-    def accept(self, array: Any, like: Tensor, name: str) -> Tensor:
-        array = array if isinstance(array, Tensor) else super().accept(array, like, name)
-        if array.dtype in _BARE:
-            array = array.long()
-        if array.device != like.device:
-            raise ValueError(
-                f"{name} must be on the device of the predictions, {like.device}; got {array.device}: pass {name}.to({str(like.device)!r})"
-            )
-        return array
+    def owns(self, a: Any) -> bool:
+        return isinstance(a, Tensor)
 
-    def device(self, array: Tensor) -> Any:
-        return array.device
+    def as_array(self, a: Any, like: Tensor, name: str) -> Tensor:
+        a = super().as_array(a, like, name)
+        if a.device != like.device:
+            raise ValueError(f"{name} must be on the device of the predictions, {like.device}; got {a.device}")
+        return a
 
-    def constant(self, values: Any, dtype: Any, like: Tensor) -> Tensor:
-        return torch.as_tensor(values, dtype=dtype, device=like.device)
-
-    def varying(self, number: float, dtype: Any, like: Tensor) -> Tensor | None:
+    def symbolic_number(self, number: float, dtype: Any, like: Tensor) -> Tensor | None:
         if not torch.compiler.is_compiling():
             return None
-        from torch.fx.experimental.symbolic_shapes import has_static_value  # there already, but heavy where nothing is compiled
+        from torch.fx.experimental.symbolic_shapes import has_static_value
 
-        if has_static_value(number):
-            return None
-        return torch.ones((), dtype=dtype, device=like.device) * number  # of a product the compiler makes one of tensors
+        return None if has_static_value(number) else torch.ones((), dtype=dtype, device=like.device) * number
 
-    def has_float64(self, array: Tensor) -> bool:
-        return array.device.type != "mps"
+    def has_float64(self, x: Tensor) -> bool:
+        return x.device.type != "mps"
 
-    def reads_labels(self, array: Tensor) -> bool:
-        return is_plain((array,))
+    def forward(self, op: Any, arrays: Sequence[Tensor]) -> Tensors:
+        return self._run(op, None, arrays)
 
-    def repeats(self) -> bool:
-        return not (
-            torch.compiler.is_compiling()
-            or torch._C._are_functorch_transforms_active()
-            or forward_ad._current_level >= 0  # tensors may be dual, with gradients disabled too
-            or torch._C._is_tracing()
-            or torch._C._len_torch_dispatch_stack()
-        )
-
-    def value(self, call: Any) -> Tensor:
-        if not call.direct and torch.is_grad_enabled() and call.concludes and is_plain(call.arrays):
-            op = call.asked()
-            needs = [a.requires_grad for a in call.arrays]
-            if True in needs and True not in needs[op.predictions :]:
-                return _Concluded.apply(call.of(()), op, *call.arrays)
+    def value(self, call: Call) -> Tensor:
+        if call.finish.is_static and (call.finish.reduction != "none" or call.operation.is_local):
+            return self._run(call.operation, call.finish, call.arrays)[0]
         return super().value(call)
 
-    def forward(self, op: Any, arrays: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        needs = [a.requires_grad for a in arrays] if torch.is_grad_enabled() else []
-        if not is_plain(arrays):
-            if torch.compiler.is_compiling():  # without a gradient no Function: dynamo would hand our forward a context
-                return _General.apply(op, *arrays) if True in needs else op.forward(_TRACED, arrays)
-            return _GeneralWithForwardMode.apply(op, *arrays)
-        if True not in needs:
-            return _sweep(op, arrays, 0)[0]
-        if True in needs[op.predictions :]:
-            op.check_labels(xp, arrays)
-            return _GeneralWithForwardMode.apply(op, *arrays)
-        return (_apply_fast if op.saves_slope else _Twice.apply)(op, *arrays)
+    def value_and_grad(self, call: Call) -> tuple[Tensor, Tensors]:
+        op, finish, arrays = call.operation, call.finish, call.arrays
+        views = _host_views(arrays) if finish.is_static and not _need_grad(arrays) else None
+        return super().value_and_grad(call) if views is None else torch_host.value_and_grad(op, finish, views, arrays[0].dtype)
 
-    def linearize(self, op: Any, arrays: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Pull]:
-        if not is_plain(arrays):
-            return super().linearize(op, arrays)
-        if torch.is_grad_enabled() and any(a.requires_grad for a in arrays):
-            op.check_labels(xp, arrays)
-            return super().linearize(op, arrays)
-        if not op.saves_slope:
-            outputs, kept = _sweep(op, arrays, min(op.keeps, 1))
-            return outputs, lambda cotangents: _sweep_back(op, arrays, cotangents, kept, in_place=True)
-        outputs, slopes = _sweep(op, arrays, 1)
-        return outputs, lambda cotangents: _scaled(op, arrays, slopes, cotangents[0])
+    def derivatives(self, call: Call) -> tuple[Tensors, ...]:
+        views = None if _need_grad(call.arrays) else _host_views(call.arrays)
+        return super().derivatives(call) if views is None else torch_host.derivatives(call.operation, views, call.arrays[0].dtype)
 
-    def derivatives(self, op: Any, arrays: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        if is_plain(arrays):
-            op.check_labels(xp, arrays)
-        return super().derivatives(op, arrays)
+    def _run(self, op: Any, finish: Any, arrays: Sequence[Tensor]) -> Tensors:
+        """The sums; with a finish the number, as a tuple of one."""
+        needs_grad = _need_grad(arrays)
+        views = None if needs_grad and _need_grad(arrays[op.predictions :]) else _host_views(arrays)
+        if views is None:
+            if not torch.compiler.is_compiling():
+                sums = _apply(_GeneralWithJvp, op, *arrays)
+            else:  # without a gradient no Function: dynamo would hand our forward a context
+                sums = _apply(_General, op, *arrays) if needs_grad else _forward(op, arrays)
+            return sums if finish is None else (next(finish(xp, sums)),)
+        if needs_grad:
+            return _apply(_Host, op, finish, views, *arrays)
+        return torch_host.forward(op, finish, views, arrays[0].dtype)
+
+
+def _apply(function: Any, *args: Any) -> Any:
+    """`Function.apply`, which has no type (torch 2.13)."""
+    return function.apply(*args)
+
+
+def _host_views(arrays: Sequence[Tensor]) -> list[Any] | None:
+    return None if torch_host is None else torch_host.views_of(arrays)
+
+
+def _need_grad(arrays: Sequence[Tensor]) -> bool:
+    return torch.is_grad_enabled() and any(a.requires_grad for a in arrays)
 
 
 ADAPTER = Torch()
-ARGUMENTS.update(dict.fromkeys(_PLAIN, attrgetter("dtype", "shape", "device", "layout")))
-
 torch.utils._pytree.register_pytree_node(
-    Parts,
-    lambda parts: (list(parts.arrays), (parts.names, parts.rule)),
-    lambda arrays, kind: Parts(kind[0], tuple(arrays), kind[1]),
+    Parts, lambda parts: (list(parts.arrays), parts.sources), lambda arrays, sources: Parts(sources, tuple(arrays))
 )

@@ -1,88 +1,177 @@
-"""Small tensors on the CPU are NumPy arrays too: NumPy computes on their memory, at a third of what PyTorch's calls cost.
-
-Without NumPy there is nothing here, and PyTorch's own calls serve tensors of every size.
-"""
+"""Plain CPU tensors as NumPy arrays: how the host engine reads and writes PyTorch's memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
-SMALL = 2**13  # entries; on twice as many, PyTorch's threads and vectors make up for its calls
-_FLOATS = (torch.float32, torch.float64)
+from arrayloss.engine import host
+from arrayloss.engine.native import FAST
 
-
-@contextmanager
-def absent() -> Iterator[None]:
-    """PyTorch's own calls for tensors of every size, as large ones take them: for tests, and where digits are compared."""
-    global SMALL
-    before, SMALL = SMALL, 0
-    try:
-        yield
-    finally:
-        SMALL = before
+Tensors = tuple[Tensor, ...]
+SMALL = host.BLOCK  # beyond it arrays are views by DLPack: `Tensor.numpy` pins the size of a storage, but takes 1 us less
+HALF = (torch.float16, torch.bfloat16)
 
 
-@cache
-def _numpy() -> Any:
-    """The adapter module of NumPy, if it is installed."""
-    try:
-        from . import numpy
-    except ImportError:
+def views_of(tensors: Sequence[Tensor]) -> list[Any] | None:
+    """The tensors as the engine reads them, if they are on the CPU and nothing watches them but reverse-mode autograd."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return None
-    return numpy
+    if torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack():
+        return None
+    return [_view(t, tensors[0].shape) for t in tensors] if all(map(_is_plain, tensors)) else None
 
 
-def host_of(x: Tensor, limit: float | None = None) -> Any:
-    """What computes on these predictions if they are small: the module of NumPy's adapter."""
-    return _numpy() if x.numel() <= (SMALL if limit is None else limit) and x.dtype in _FLOATS else None
+def _is_plain(t: Tensor) -> bool:
+    if type(t) not in (Tensor, torch.nn.Parameter) or not t.is_cpu or t.is_neg() or t.layout is not torch.strided:
+        return False
+    return forward_ad.unpack_dual(t).tangent is None
 
 
-def _array(t: Tensor) -> Any:
-    t = t.detach() if t.requires_grad else t
-    return (t.resolve_neg() if t.is_neg() else t).numpy()
+def _view(t: Tensor, shape: torch.Size) -> Any:
+    """A tensor as an array. NumPy has no bfloat16: large 16-bit tensors of the predictions' shape are read block by block."""
+    t = t.detach()
+    if t.dtype in HALF:
+        if t.numel() > SMALL and t.shape == shape:
+            return _Half(t)
+        t = t.float()
+    return t.numpy() if t.numel() <= SMALL else np.from_dlpack(t)
 
 
-def arrays_of(tensors: Iterable[Any]) -> list[Any]:
-    """The same memory as NumPy sees it."""
-    return [_array(t) if isinstance(t, Tensor) else t for t in tensors]
+class _Half:
+    """A tensor of 16 bits for the engine: a block is read as float32, and rounded when it is written."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        self.shape, self.size, self.ndim = tuple(tensor.shape), tensor.numel(), tensor.ndim
+        self.dtype = np.dtype(np.float32)
+
+    def block(self, index: Any) -> Any:
+        return self.tensor[index].float().numpy()
+
+    def set_block(self, index: Any, part: Any) -> None:
+        self.tensor[index].copy_(torch.from_numpy(part))
 
 
-def tensor(a: Any) -> Any:
-    """An array of NumPy as a tensor; whatever else is, as it is."""
-    numpy = _numpy()
-    return torch.from_numpy(numpy.owned(a)) if numpy is not None and isinstance(a, numpy.ARRAYS) else a
+def readable(cotangents: Sequence[Tensor | None]) -> list[Any] | None:
+    """Cotangents as arrays, if NumPy can read them: batched tensors refuse."""
+    try:
+        return [c if c is None else c.float().numpy() if c.dtype is torch.bfloat16 else c.numpy() for c in cotangents]
+    except RuntimeError:
+        return None
 
 
-def sweep(host: Any, op: Any, tensors: Sequence[Tensor], order: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """`blocks.sweep` of these tensors."""
-    outputs, kept = host.ADAPTER.sweep(op, arrays_of(tensors), order)
-    return _tensors(host, outputs), _tensors(host, kept)
+class _Memory:
+    """Where the engine puts results of a dtype: large ones in tensors of PyTorch's own, which are returned themselves."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self.tensors: dict[int, Tensor] = {}  # by the address of their memory
+
+    @property
+    def resources(self) -> host.Resources:
+        """For the engine. Not an attribute: the cycle would keep the tensors until a garbage collection."""
+        return host.Resources(torch.get_num_threads, self.empty)
+
+    def empty(self, shape: Sequence[int], dtype: Any) -> Any:
+        """An uninitialised array in a tensor's memory."""
+        kind = self.dtype if self.dtype in HALF else torch.float32 if dtype == np.float32 else torch.float64
+        return self.add(torch.empty(shape, dtype=kind, device="cpu"))
+
+    def add(self, tensor: Tensor) -> Any:
+        """A tensor as an array, of which `tensor` makes a tensor of its own: autograd copies one that is referred to twice, and takes
+        later writes to a gradient for writes to what it has saved.
+        """
+        array = _view(tensor.data, tensor.shape)
+        if tensor.numel() > SMALL and not isinstance(array, _Half):
+            self.tensors[array.ctypes.data] = tensor.data
+        return array
+
+    def tensor(self, a: Any) -> Tensor:
+        """The tensor of an array that the engine returned."""
+        if isinstance(a, _Half):
+            return a.tensor
+        tensor = self.tensors.get(a.ctypes.data) if a.size > SMALL else None
+        if tensor is None:
+            return torch.from_numpy(a)
+        return tensor if tensor.shape == a.shape else tensor.resize_(a.shape)  # not a view, which could not be written to in place
+
+    def results(self, op: Any, finish: Any, outputs: Sequence[Any]) -> Tensors:
+        """Outputs as tensors; of 16-bit predictions the unreduced ones are rounded."""
+        tensors = map(self.tensor, map(np.asarray, outputs))
+        is_unreduced = op.reduce is None or (finish is not None and finish.reduction == "none")
+        return tuple([t.to(self.dtype) for t in tensors] if is_unreduced else tensors)
+
+    def gradients(self, arrays: Sequence[Any]) -> Tensors:
+        return tuple([self.tensor(a).to(self.dtype) for a in arrays])
 
 
-def sweep_back(
-    host: Any, op: Any, tensors: Sequence[Tensor], cotangents: Sequence[Any], kept: Sequence[Tensor], in_place: bool
-) -> tuple[Tensor, ...]:
-    """`blocks.sweep_back` of these tensors."""
-    return _tensors(host, host.ADAPTER.sweep_back(op, arrays_of(tensors), arrays_of(cotangents), arrays_of(kept), in_place))
+def forward(op: Any, finish: Any, views: Sequence[Any], dtype: torch.dtype) -> Tensors:
+    """The sums; with a finish the number, as a tuple of one."""
+    memory = _Memory(dtype)
+    sums = host.sweep(op, views, resources=memory.resources)[0]
+    return memory.results(op, finish, sums if finish is None else (_steps(finish, sums)[0],))
 
 
-def _tensors(host: Any, arrays: Iterable[Any]) -> tuple[Tensor, ...]:
-    return tuple([torch.from_numpy(host.owned(a)) for a in arrays])
+def forward_and_gradients(op: Any, finish: Any, views: Sequence[Any], dtype: torch.dtype) -> tuple[Tensors, Tensors, Any]:
+    """What `forward` returns; gradients that serve every cotangent, and their factor. Without such gradients the factor is None."""
+    memory = _Memory(dtype)
+    outputs, gradients, factor = _outputs_and_gradients(op, finish, views, memory)
+    return memory.results(op, finish, outputs), tuple(map(memory.tensor, gradients)), factor
 
 
-def conclude(call: Any, x: Tensor, outputs: Sequence[Tensor]) -> tuple[Tensor, Sequence[Any]]:
-    """The number of a call of these predictions, and its derivatives for the outputs, which are few numbers whatever the predictions."""
-    host = host_of(x, float("inf"))
-    if host is None:
-        stages = call.of((x,)).answer(outputs)
-        return next(stages), next(stages)
-    with host.quiet():
-        stages = call.of(arrays_of((x,)), host.ADAPTER).answer(arrays_of(outputs))
-        (value,) = _tensors(host, (next(stages),))
-        return value, next(stages)
+def backward(op: Any, finish: Any, inputs: Sequence[Tensor], saved: Sequence[Tensor], factor: Any, cotangents: Sequence[Any]) -> Any:
+    """The gradients for cotangents of the outputs; None where the inputs cannot be read. The memory of `saved` gradients is used."""
+    memory = _Memory(inputs[0].dtype)
+    is_rounded = inputs[0].dtype in HALF and inputs[0].numel() > SMALL  # once: such a gradient serves the cotangent 1 only
+    is_served = factor is not None and (not is_rounded or bool(np.all(cotangents[0] == 1)))
+    factors = () if is_rounded else (cotangents[0], factor)
+    if is_served and saved:
+        return memory.gradients(host.scale_gradient(op, list(map(memory.add, saved)), *factors))
+    views = views_of(inputs)
+    if views is None:
+        return None
+    if is_served:  # the same steps again, for the same bits
+        gradients = _outputs_and_gradients(op, finish, views, memory)[1]
+        return memory.gradients(host.scale_gradient(op, gradients, *factors))
+    if finish is not None:
+        sums = host.sweep(op, views, labels="checked", resources=memory.resources)[0]
+        cotangents = [None if d is None else d * cotangents[0] for d in _steps(finish, sums)[1]]
+    return memory.gradients(host.gradients_for(op, views, cotangents, resources=memory.resources))
+
+
+def value_and_grad(op: Any, finish: Any, views: Sequence[Any], dtype: torch.dtype) -> tuple[Tensor, Tensors]:
+    """The number, and the gradient of each prediction."""
+    memory = _Memory(dtype)
+    value, gradients, factor = host.value_and_vjp(op, finish, views, resources=memory.resources)
+    return memory.results(op, finish, (value,))[0], memory.gradients(host.scale_gradient(op, gradients, factor))
+
+
+def derivatives(op: Any, views: Sequence[Any], dtype: torch.dtype) -> tuple[Tensors, ...]:
+    """Gradients and Hessian diagonals of the sum."""
+    memory = _Memory(dtype)
+    return tuple(map(memory.gradients, host.derivatives(op, views, resources=memory.resources)))
+
+
+def _outputs_and_gradients(op: Any, finish: Any, views: Sequence[Any], memory: _Memory) -> tuple[Any, Any, Any]:
+    """Returns the outputs, gradients and factor of `forward_and_gradients`, as arrays."""
+    if finish is not None and (op.is_local or finish.reduction != "none"):
+        value, gradients, factor = host.value_and_vjp(op, finish, views, resources=memory.resources)
+        if value.ndim == 0 or op.is_local:
+            return (value,), gradients, factor
+    if finish is None and op.is_local:
+        return *host.sweep(op, views, host.unit_cotangents(op), resources=memory.resources), 1.0
+    sums = host.sweep(op, views, resources=memory.resources)[0]
+    return sums if finish is None else (_steps(finish, sums)[0],), (), None
+
+
+def _steps(finish: Any, sums: Sequence[Any]) -> tuple[Any, Any]:
+    """Returns the number and its derivatives for the sums."""
+    with np.errstate(all="ignore"):
+        steps = finish(FAST, sums)
+        return next(steps), next(steps)

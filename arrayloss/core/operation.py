@@ -1,208 +1,192 @@
-"""What the kinds of operation share: which arrays there are, what is left out of them, and the shapes of sums.
+"""`Operation`: a loss up to but without its last, non-additive step. It masks, runs the kernel, weighs and sums.
 
-An operation is a pure function of a tuple of arrays, predictions first; everything else about it is static and hashable, so
-that it can key a compiler's cache.
+A pure function of a tuple of arrays, predictions first. Everything else about it is static and hashable: it keys compilers' caches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from . import dtypes, special
+from .labels import Labels
 
 Array = Any
-Kernel = Callable[..., Any]
-
-# A prediction that is left out becomes 1/2 before the formula sees it: inside the domain of logits, probabilities,
-# log-probabilities, variances and regression alike, so that neither a value nor a derivative of any order is a NaN there.
-NEUTRAL = 0.5
+Pullback = Callable[[Sequence[Any]], tuple[Array, ...]]
+NEUTRAL = 0.5  # what a masked prediction becomes: inside the domain of logits, probabilities and variances alike
 
 
 @dataclass(frozen=True)
-class Slot:
-    """The place of an array among the arrays of an operation; whatever is no `Slot` is a number and static."""
+class ArrayRef:
+    """The place of an array among those of an operation; whatever else an argument is, it is static."""
 
     index: int
 
 
 @dataclass(frozen=True)
-class Labels:
-    """Integer or boolean targets: how many classes they may name, and which values are left out."""
-
-    slot: Slot
-    classes: int
-    ignore: tuple[int, ...] = ()  # each a value of the labels' dtype
-    binary: bool = False  # 0 and 1 of a sigmoid loss, given to the kernel as booleans
-    numbers: bool = False  # 0 and 1 of a distribution, given to the kernel as floating point
-
-    def ignored(self, t: Array) -> Array:
-        """Where a label is to be left out, if any is."""
-        out: Any = None
-        for value in self.ignore:
-            same = t == (bool(value) if dtypes.kind(t.dtype) == "bool" else value)
-            out = same if out is None else out | same
-        return out
-
-    def valid(self, t: Array) -> Array | None:
-        """Where a label names a class; None if its dtype allows no other."""
-        if dtypes.kind(t.dtype) == "bool":
-            return None if self.classes >= 2 else ~t
-        low, high = dtypes.integer_range(t.dtype)
-        above = t >= 0 if low < 0 else None
-        below = t < self.classes if self.classes <= high else None
-        if above is None or below is None:
-            return below if above is None else above
-        return above & below
-
-    def check(self, xp: Any, t: Array) -> None:
-        """Raise where a label is out of range. Reads two numbers: only for arrays on the host."""
-        low, high = dtypes.integer_range(t.dtype)
-        if (low >= 0 and high < self.classes) or 0 in t.shape:
-            return
-        if special.in_range(xp, t, self.classes):
-            return
-        low, high = special.bounds(xp, t)
-        what = "0 or 1" if self.binary else f"labels from 0 to {self.classes - 1}"
-        wrong = low if low < 0 else high
-        text = f"integer targets must be {what}; got {wrong}"
-        if low == -100:
-            text += " (pass ignore_index=-100 to leave those elements out)"
-        elif self.binary and high > 1 and low >= 0:
-            text += f" (a mask of 0 and {high} is `targets == {high}`)"
-        raise ValueError(text)
-
-
-@dataclass(frozen=True, repr=False)
 class Operation:
-    """A loss up to but without its last, non-additive step."""
+    """Terms of the elements, and their sums.
 
-    kernel: Kernel  # the formula
-    arguments: tuple[Any, ...]  # of the kernel, after xp: slots and static numbers
-    predictions: int  # the first so many arrays are predictions
-    classes: int | None  # the class axis, or None where every entry is an element
+    The kernel is a generator. It yields the terms of every element: an array, a tuple, or a function of no arguments that returns them,
+    where the pullback can do without. Then it yields slopes of the first term (an array of the shape of each prediction) or a pullback (a
+    function from cotangents of the terms to gradients of the predictions). Then, optionally, the Hessian diagonal of the first term.
+    """
+
+    kernel: Callable[..., Iterator[Any]]
+    arguments: tuple[tuple[str, Any], ...]  # of the kernel behind its predictions, by name: `ArrayRef` or static
+    predictions: int = 1
+    terms: tuple[str, ...] = ("total",)  # what the kernel yields, by name
+    outputs: tuple[str, ...] = ("total",)  # what is summed: terms, "weight", "count" (of elements that are not masked) or "positives"
+    event_axes: tuple[int, ...] = ()  # axes that belong to one element, in the first prediction
+    per_entry: bool = False  # the terms keep the event axes (overlaps), else they have size 1 there
+    blocked: bool = True  # an element needs its own entries only
+    is_coupled: bool = False  # a masked element has no loss of its own, but takes part in the losses of others
     labels: Labels | None = None
-    weights: tuple[Any, ...] = ()  # factors: slots and numbers
-    where: Slot | None = None
+    where: ArrayRef | None = None
+    weights: tuple[Any, ...] = ()  # factors of the elements: numbers and `ArrayRef`
+    positives: ArrayRef | None = None  # binary targets, whose sum is the output "positives"
     reduce: tuple[int, ...] | None = None  # axes that are summed; None: no reduction
-    outputs: tuple[str, ...] = ("total",)  # of "total", "weight" and "count"
     half: bool = False  # predictions of 16 bits: computed in float32
-    wide: bool = True  # the device has float64
-    from_softmax: bool = False  # the formula starts from the softmax of its prediction along the class axis, and from no other softmax
+    float64: bool = True  # the device has it, for sums
 
-    # -- shapes ---------------------------------------------------------------------------------------------------
+    def mask_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """One entry for every element, every axis kept."""
+        return tuple([1 if a in self.event_axes else n for a, n in enumerate(shape)])
 
-    def row_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """One entry for every element or row: what can be left out."""
-        c = self.classes
-        return tuple(shape) if c is None else (*shape[:c], 1, *shape[c + 1 :])
+    def term_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        return tuple(shape) if self.per_entry else self.mask_shape(shape)
 
-    def element_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """The shape of what is summed, every axis kept."""
-        return self.row_shape(shape)
+    def sum_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The shape of the sums, every axis kept."""
+        return tuple([1 if a in (self.reduce or ()) else n for a, n in enumerate(self.term_shape(shape))])
 
-    def sum_shapes(self, shape: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-        """The shape of each output of a reduction, every axis kept."""
-        kept = tuple(1 if a in (self.reduce or ()) else n for a, n in enumerate(self.element_shape(shape)))
-        return (kept,) * len(self.outputs)
+    def result_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The shape of the sums that a caller sees."""
+        summed = (*(self.reduce or ()), *(() if self.per_entry else self.event_axes))
+        return tuple([n for a, n in enumerate(shape) if a not in summed])
 
     @property
-    def moving(self) -> tuple[bool, ...]:
-        """Which outputs depend on predictions."""
-        return (True,) * len(self.outputs)
+    def is_local(self) -> bool:
+        """Whether one gradient serves every cotangent: there is one term, and an entry of the predictions moves one entry of its sums."""
+        return self.blocked and len(self.terms) - ("weight" in self.terms) == 1
 
-    def _gone(self) -> tuple[int | None, ...]:
-        """The axes that a caller does not see."""
-        return (*(self.reduce or ()), self.classes)
+    def has_gradient(self, output: str) -> bool:
+        return output in self.terms and output != "weight"
 
-    def output_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """The shape of what a caller sees."""
-        gone = self._gone()
-        return tuple([n for i, n in enumerate(shape) if i not in gone])
+    def to_result(self, xp: Any, x: Array, sums: Sequence[Array]) -> tuple[Array, ...]:
+        """Sums in the shape and dtype that a caller sees."""
+        shape, dtype = self.result_shape(x.shape), xp.float32 if self.half and self.reduce is not None else x.dtype
+        results = []
+        for name, s in zip(self.outputs, sums, strict=True):
+            s = xp.reshape(s, shape)
+            results.append(xp.astype(s, dtype, copy=False) if self.reduce is None or (self.half and name != "count") else s)
+        return tuple(results)
 
-    def settle(self, xp: Any, x: Array, outputs: Sequence[Array]) -> tuple[Array, ...]:
-        """Outputs in the shape and dtype that a caller sees."""
-        shape = self.output_shape(x.shape)
-        if self.reduce is None:
-            return tuple(xp.astype(xp.reshape(o, shape), x.dtype, copy=False) for o in outputs)
-        outputs = tuple(xp.reshape(o, shape) for o in outputs)
-        if self.half:
-            return tuple(xp.astype(o, xp.float32, copy=False) if dtypes.kind(o.dtype) == "float" else o for o in outputs)
-        return outputs
-
-    def sum_dtype(self, xp: Any, a: Array) -> Any:
-        """float64 where the device has it: then the sum over a whole data set is right to the last digit."""
-        return xp.float64 if self.wide and dtypes.name(a.dtype) == "float32" else a.dtype
-
-    def spread(self, xp: Any, x: Array, g: Any) -> Any:
-        """A cotangent of the total, shaped so that it multiplies slopes."""
-        if getattr(g, "ndim", 0) == 0:
+    def expand_cotangent(self, xp: Any, x: Array, g: Any) -> Any:
+        """A cotangent of a result, shaped and cast to multiply terms. A number stays a number."""
+        if not hasattr(g, "dtype"):
             return g
-        gone = self._gone()
-        return xp.reshape(g, tuple(1 if i in gone else n for i, n in enumerate(x.shape)))
+        g = xp.astype(g, xp.float32 if self.half else x.dtype, copy=False)
+        return xp.reshape(g, self.sum_shape(x.shape) if g.ndim else (1,) * x.ndim)
 
-    def spread_all(self, xp: Any, x: Array, cotangents: Sequence[Any]) -> tuple[Array, ...]:
-        """Cotangents of the outputs that depend on predictions (None: not asked for), in the dtype of the computation, every axis kept."""
-        gone, dtype = self._gone(), xp.float32 if self.half else x.dtype
-        shape = tuple(1 if i in gone else n for i, n in enumerate(x.shape))
-        given = next(g for g in cotangents if g is not None)
+    def vjp(self, xp: Any, arrays: Sequence[Array], labels: str = "nan") -> tuple[Callable[[], tuple[Array, ...]], Pullback]:
+        """Two functions: the sums, every axis kept; and their pullback. What is not called is not computed.
 
-        def spread(g: Any) -> Array:
-            if not hasattr(g, "dtype"):
-                return xp.zeros_like(spread(given)) if g is None else special.constant(xp, g, dtype, x)
-            return xp.astype(xp.reshape(g, shape if g.ndim else (1,) * x.ndim), dtype, copy=False)
-
-        return tuple(spread(g) for g, moves in zip(cotangents, self.moving, strict=True) if moves)
-
-    # -- steps ----------------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def _get(argument: Any, arrays: Sequence[Array]) -> Any:
-        return arrays[argument.index] if isinstance(argument, Slot) else argument
-
-    def check_labels(self, xp: Any, arrays: Sequence[Array]) -> None:
-        """Raise where a label that counts is out of range; for host arrays whose kernel runs where none can be read."""
-        if self.labels is not None:
-            self._leave_out(xp, arrays, True)
-
-    def _leave_out(self, xp: Any, arrays: Sequence[Array], read_labels: bool | None) -> tuple[Array | None, Array | None, list[Array]]:
-        """What counts, which labels are valid, and the arrays that the formula may see. `read_labels`: None if they have been read.
-
-        What does not count is replaced before any range check, gather or nonlinearity meets it.
+        `labels`: "raise" on labels out of range (host memory), make their loss "nan" (device, tracing), or trust that they are "checked".
         """
-        arrays = list(arrays)
-        keep = None if self.where is None else arrays[self.where.index]
-        labels = self.labels
+        arrays, mask, weigh, steps = self._start(xp, arrays, labels)
+        terms, dtype = next(steps), arrays[0].dtype
+
+        def summand(name: str, by_name: dict[str, Array]) -> Array:
+            if name == "count":
+                return special.constant(xp, 1, xp.int64, arrays[0]) if mask is None else xp.astype(mask, xp.int64)
+            if name == "positives" and self.positives is not None:
+                return special.as_float(xp, arrays[self.positives.index], arrays[0])
+            term = by_name[name] if name in by_name else special.constant(xp, 1.0, dtype, arrays[0])
+            return term if weigh is None else weigh(term)
+
+        def sums() -> tuple[Array, ...]:
+            by_name = dict(zip(self.terms, _as_tuple(terms() if callable(terms) else terms), strict=True))
+            shape = self.term_shape(arrays[0].shape)
+            if self.reduce is None:
+                return tuple([xp.broadcast_to(summand(name, by_name), shape) for name in self.outputs])
+            return tuple([self._sum(xp, summand(name, by_name), shape) for name in self.outputs])
+
+        def pullback(cotangents: Sequence[Any]) -> tuple[Array, ...]:
+            derivative = next(steps)
+            by_name = dict(zip(self.outputs, cotangents, strict=True))
+            g = [0.0 if by_name.get(t) is None else by_name[t] for t in self.terms if t != "weight"]
+            if weigh is not None:
+                g = [weigh(c if hasattr(c, "dtype") else special.constant(xp, c, dtype, arrays[0])) for c in g]
+            if callable(derivative):
+                return _as_tuple(derivative(*g))
+            slopes = _as_tuple(derivative)
+            return slopes if isinstance(g[0], float) and g[0] == 1 else tuple([g[0] * s for s in slopes])
+
+        return sums, pullback
+
+    def derivatives(self, xp: Any, arrays: Sequence[Array], labels: str = "nan") -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        """First derivatives of the weighted elements for every prediction, and second ones (the Hessian diagonal)."""
+        arrays, _, weigh, steps = self._start(xp, arrays, labels)
+        _, first, second = next(steps), next(steps), next(steps, None)
+        if second is None:
+            raise NotImplementedError(f"no second derivative is defined for {self.kernel.__name__.strip('_')}")
+        if callable(first):
+            zeros = [0.0] * (len(self.terms) - ("weight" in self.terms) - 1)
+            first = first(special.constant(xp, 1.0, arrays[0].dtype, arrays[0]), *zeros)
+        first, second = _as_tuple(first), _as_tuple(second)
+        return (first, second) if weigh is None else (tuple(map(weigh, first)), tuple(map(weigh, second)))
+
+    def _weigh(self, xp: Any, arrays: Sequence[Array], mask: Array | None, valid: Array | None) -> Callable[[Array], Array] | None:
+        """The function that weighs elements, and makes NaN of invalid labels and 0 of what is masked. None: there is nothing to do."""
+        factor: Any = None
+        for w in self.weights:
+            if type(w) is ArrayRef:
+                w = arrays[w.index]
+                w = w if mask is None else xp.where(mask, w, 0.0)  # a masked NaN must not reach a derivative of any order
+            factor = w if factor is None else factor * w
+        if valid is not None:  # NaN as a factor: the transpose of a pullback, which forward mode takes, keeps only what is linear
+            one = special.constant(xp, 1.0, arrays[0].dtype, arrays[0])
+            factor = xp.where(valid, one if factor is None else factor * one, float("nan"))
+        if factor is None and mask is None:
+            return None
+
+        def weigh(a: Array) -> Array:
+            a = a if factor is None else factor * a
+            return a if mask is None else xp.where(mask, a, 0.0)
+
+        return weigh
+
+    def _sum(self, xp: Any, a: Array, shape: tuple[int, ...]) -> Array:
+        """Sums are float64 where the device has it: those of a whole data set are right to the last digit."""
+        dtype = xp.float64 if self.float64 and dtypes.name(a.dtype) == "float32" else a.dtype
+        return special.sum_to(xp, a, shape, self.reduce or (), dtype)
+
+    def _start(self, xp: Any, arrays: Sequence[Array], mode: str) -> tuple[list[Array], Array | None, Any, Iterator[Any]]:
+        """The arrays that the kernel may see, where elements count (None: everywhere), `weigh` and the steps of the kernel.
+
+        What does not count is replaced before a range check, a gather or a nonlinearity meets it.
+        """
+        arrays, labels = list(arrays), self.labels
+        mask = None if self.where is None else arrays[self.where.index]
         if labels is not None and labels.ignore:
-            ignored = labels.ignored(arrays[labels.slot.index])
-            if self.classes is not None and labels.binary:
-                ignored = xp.any(ignored, axis=self.classes, keepdims=True)  # a row counts or does not
-            keep = ~ignored if keep is None else keep & ~ignored
-        if keep is not None or self.half:
-            shape = self.row_shape(arrays[0].shape)
-            for i in [a.index for a in self.arguments if isinstance(a, Slot)]:
-                if self.half and dtypes.kind(arrays[i].dtype) == "half":
-                    arrays[i] = xp.astype(arrays[i], xp.float32)
-                if keep is not None and self.row_shape(arrays[i].shape) == shape:
-                    nothing = False if dtypes.kind(arrays[i].dtype) == "bool" else 0
-                    arrays[i] = xp.where(keep, arrays[i], NEUTRAL if i < self.predictions else nothing)
+            counts = labels.not_ignored(xp, arrays[labels.index], self.event_axes)
+            mask = counts if mask is None else mask & counts
+        if self.half:
+            arrays = [xp.astype(a, xp.float32) if dtypes.kind(a.dtype) == "half" else a for a in arrays]
+        if mask is not None and not self.is_coupled:
+            shape = self.mask_shape(arrays[0].shape)
+            for i in [*range(self.predictions), *[a.index for _, a in self.arguments if type(a) is ArrayRef]]:
+                if self.mask_shape(arrays[i].shape) == shape:
+                    neutral = NEUTRAL if i < self.predictions else False if dtypes.kind(arrays[i].dtype) == "bool" else 0
+                    arrays[i] = xp.where(mask, arrays[i], neutral)
         valid = None
         if labels is not None:
-            i = labels.slot.index
-            if read_labels:
-                labels.check(xp, arrays[i])
-            elif read_labels is not None:
-                arrays[i] = special.narrow(xp, arrays[i], labels.classes)
-                valid = labels.valid(arrays[i])
-                if valid is not None and self.classes is not None and labels.binary:
-                    valid = xp.all(valid, axis=self.classes, keepdims=True)
-                if valid is not None:
-                    arrays[i] = xp.where(valid, arrays[i], 0)
-            if not labels.binary:
-                arrays[i] = special.as_index(xp, arrays[i])
-            elif dtypes.kind(arrays[i].dtype) != "bool":
-                arrays[i] = arrays[i] == 1
-            if labels.numbers:
-                arrays[i] = xp.astype(arrays[i], arrays[0].dtype)
-        return keep, valid, arrays
+            valid, arrays[labels.index] = labels.prepare(xp, arrays[labels.index], mode, self.event_axes, arrays[0].dtype)
+        arguments = {n: arrays[a.index] if type(a) is ArrayRef else a for n, a in self.arguments}
+        return arrays, mask, self._weigh(xp, arrays, mask, valid), self.kernel(xp, *arrays[: self.predictions], **arguments)
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)

@@ -1,23 +1,32 @@
-"""`Parts`: the additive state of a loss."""
+"""`Parts`: the additive state of a loss, a fixed set of named sums, and the finish that belongs to them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from operator import add, sub
 from typing import Any
+
+from array_api_compat import array_namespace
 
 Array = Any
 
 
 @dataclass(frozen=True)
-class Rule:
-    """How parts are finished: which loss made them, and what it does with them (None: a mean, which asks for nothing more)."""
+class Source:
+    """What sums are sums of: a loss by name, their own names, the options that decide what they mean, and their finish."""
 
     loss: str
-    finish: Any = None
+    names: tuple[str, ...]
+    options: tuple[tuple[str, Any], ...]
+    finish: Any
+    prefix: str = ""  # of the names, in a combination
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Parts:
-    """The sums behind a loss, a fixed set of named arrays.
+    """The sums behind a loss, a fixed set of named arrays; a combination has a source for every term.
 
     Parts of two batches, or of two processes, add; `loss.finish` of the result is the exact loss of the union. They are a
     pytree in JAX and PyTorch, pickle, and differentiate. `stack()` is one 1-D array, for one all-reduce.
@@ -32,97 +41,68 @@ class Parts:
     7.0
     """
 
-    __slots__ = ("_arrays", "_names", "_rule")
-
-    def __init__(self, names: tuple[str, ...], arrays: tuple[Array, ...], rule: Any = None) -> None:
-        object.__setattr__(self, "_names", tuple(names))
-        object.__setattr__(self, "_arrays", tuple(arrays))
-        object.__setattr__(self, "_rule", rule)
+    sources: tuple[Source, ...]
+    arrays: tuple[Array, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
-        return self._names
+        return tuple([source.prefix + name for source in self.sources for name in source.names])
 
     @property
-    def arrays(self) -> tuple[Array, ...]:
-        return self._arrays
-
-    @property
-    def rule(self) -> Any:
-        """A `Rule`; one for each term of a combination; or None, where no loss made them."""
-        return self._rule
-
-    @property
-    def makers(self) -> str:
-        """The loss or losses that made them, by name."""
-        rules = [rule for _, rule in self._rule] if isinstance(self._rule, tuple) else [self._rule]
-        return " + ".join("no loss" if rule is None else rule.loss for rule in rules)
+    def losses(self) -> str:
+        """The losses whose sums they are, by name."""
+        return " + ".join([source.loss for source in self.sources])
 
     def __getattr__(self, name: str) -> Array:
         if name.startswith("_"):
-            raise AttributeError(name)  # of an object that is still being made, which cannot be described
-        if name not in self._names:
-            raise AttributeError(f"these parts are {', '.join(self._names)}; there is no {name!r}")
-        return self._arrays[self._names.index(name)]
+            raise AttributeError(name)  # of an object that is being unpickled, which cannot be described
+        if name not in self.names:
+            raise AttributeError(f"these parts are {', '.join(self.names)}; there is no {name!r}")
+        return self.arrays[self.names.index(name)]
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError("parts do not change; add them, or map their arrays")
-
-    def map(self, function: Any) -> Parts:
+    def map(self, function: Callable[[Array], Array]) -> Parts:
         """The parts with `function` applied to every array, such as `detach` or an all-reduce."""
-        return Parts(self._names, tuple(function(a) for a in self._arrays), self._rule)
+        return Parts(self.sources, tuple([function(a) for a in self.arrays]))
 
-    def _settings(self) -> set[str]:
-        """What the rules have been given, as text."""
-        rules = [rule for _, rule in self._rule] if isinstance(self._rule, tuple) else [self._rule]
-        return {f"{f.name}={getattr(r.finish, f.name)}" for r in rules if r is not None and r.finish for f in fields(r.finish)}
+    def split(self) -> list[Parts]:
+        """The parts of each term of a combination."""
+        arrays = iter(self.arrays)
+        return [Parts((source,), tuple([next(arrays) for _ in source.names])) for source in self.sources]
 
-    def _together(self, other: Parts, function: Any) -> Parts:
+    def _combine(self, other: Any, operation: Callable[[Array, Array], Array]) -> Parts:
         if not isinstance(other, Parts):
             return NotImplemented
-        if other._names != self._names:
-            raise ValueError(f"parts of different losses do not add: {', '.join(self._names)} and {', '.join(other._names)}")
-        if other._rule != self._rule:
-            if other.makers != self.makers:
-                raise ValueError(f"parts of different losses do not add: those of {self.makers} and of {other.makers}")
-            one, two = self._settings(), other._settings()
-            texts = (", ".join(sorted(a - b)) for a, b in ((one, two), (two, one)))
-            raise ValueError(f"parts of {self.makers} with different options do not add: {' and '.join(texts)}")
-        return Parts(self._names, tuple(map(function, self._arrays, other._arrays)), self._rule)
+        if len(self.sources) != len(other.sources):
+            raise ValueError(f"parts of different losses do not add: those of {self.losses} and of {other.losses}")
+        for a, b in zip(self.sources, other.sources, strict=True):
+            if a.loss != b.loss or a.names != b.names:
+                raise ValueError(f"parts of different losses do not add: those of {a.loss} and of {b.loss}")
+            for (name, ours), (_, theirs) in zip(a.options, b.options, strict=True):
+                if ours != theirs:
+                    raise ValueError(f"parts of {a.loss} with different options do not add: {name} is {ours!r} and {theirs!r}")
+        return Parts(self.sources, tuple(map(operation, self.arrays, other.arrays)))
 
-    def __add__(self, other: Parts) -> Parts:
-        return self._together(other, lambda a, b: a + b)
+    def __add__(self, other: Any) -> Parts:
+        return self._combine(other, add)
 
-    def __sub__(self, other: Parts) -> Parts:
-        return self._together(other, lambda a, b: a - b)
+    def __sub__(self, other: Any) -> Parts:
+        return self._combine(other, sub)
 
     def __radd__(self, other: Any) -> Parts:
         return self if isinstance(other, int) and other == 0 else NotImplemented  # sum() starts with 0
 
     def stack(self) -> Array:
         """All of them as one 1-D floating-point array; `unstack` is the way back."""
-        from .namespace import backend_of
-
-        xp = backend_of(self._arrays[0]).xp
-        dtype = self._arrays[0].dtype
-        return xp.concat([xp.reshape(xp.astype(a, dtype), (-1,)) for a in self._arrays])
+        xp, dtype = array_namespace(self.arrays[0]), self.arrays[0].dtype
+        return xp.concat([xp.reshape(xp.astype(a, dtype), (-1,)) for a in self.arrays])
 
     def unstack(self, vector: Array) -> Parts:
         """Parts with the shapes and dtypes of these and the numbers of `vector`."""
-        from .namespace import backend_of
-
-        xp = backend_of(vector).xp
-        out, start = [], 0
-        for a in self._arrays:
-            size = 1
-            for n in a.shape:
-                size *= n
-            out.append(xp.astype(xp.reshape(vector[start : start + size], a.shape), a.dtype))
-            start += size
-        return Parts(self._names, tuple(out), self._rule)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Parts, (self._names, self._arrays, self._rule)
+        xp, arrays, start = array_namespace(vector), [], 0
+        for a in self.arrays:
+            arrays.append(xp.astype(xp.reshape(vector[start : start + prod(a.shape)], a.shape), a.dtype))
+            start += prod(a.shape)
+        return Parts(self.sources, tuple(arrays))
 
     def __repr__(self) -> str:
-        return "Parts(" + ", ".join(f"{n}={a!r}" for n, a in zip(self._names, self._arrays, strict=True)) + ")"
+        return "Parts(" + ", ".join([f"{n}={a!r}" for n, a in zip(self.names, self.arrays, strict=True)]) + ")"

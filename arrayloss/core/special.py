@@ -1,15 +1,15 @@
 """Stable special functions, written once in the array API.
 
-A namespace that derives from `Native` may offer its own version of any of them under the same name (a fused primitive,
-say); it is then preferred. The forms here are also safe to differentiate: no branch that `where` leaves out can put a NaN
-into a derivative, and the derivative at 0 is the true one (`abs` and `maximum` have a wrong one there, exactly where a
-zero-initialised model stands).
+A namespace that derives from `Native` may offer its own version of a function under the same name (a fused primitive, say); it is then
+preferred. The forms here are safe to differentiate: no branch that `where` leaves out puts a NaN into a derivative, and the derivative
+at 0 is the true one (`abs` and `maximum` have a wrong one there, where the logits of a zero-initialised layer are).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
+from math import prod
 from typing import Any, TypeVar
 
 from . import dtypes
@@ -19,16 +19,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Native:
-    """Base of the namespaces that adapters hand to kernels: native primitives, and beside them the names of `library`."""
+    """Base of the namespaces that kernels get: native primitives, and beside them the names of `library`."""
 
     library: Any = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.library, name)
-
-    def native(self, name: str) -> Any:
-        """Its own version of a special function, or None; not what `__getattr__` finds."""
-        return getattr(self, name) if hasattr(type(self), name) else None
 
 
 def native_first(function: F) -> F:
@@ -36,19 +32,28 @@ def native_first(function: F) -> F:
     name = function.__name__
 
     @wraps(function)
-    def pick(xp: Any, *args: Any, **kwargs: Any) -> Any:
-        native = xp.native(name) if isinstance(xp, Native) else None
-        return function(xp, *args, **kwargs) if native is None else native(*args, **kwargs)
+    def pick(xp: Any, *args: Any) -> Any:
+        native = getattr(type(xp), name, None) if isinstance(xp, Native) else None
+        return function(xp, *args) if native is None else native(xp, *args)
 
-    return pick  # type: ignore[return-value]  # the same signature, by construction
+    return pick  # type: ignore[return-value]  # the same signature
+
+
+def generic(function: Any) -> Any:
+    """The form that is written in the array API, for a namespace's own version to fall back on."""
+    return function.__wrapped__
 
 
 @native_first
-def mix(xp: Any, a: Array, b: Array, t: Array) -> Array:
-    """t*a + (1-t)*b: a choice where the targets t are boolean, exact at both ends where they are not."""
-    if is_hard(t):
-        return xp.where(t, a, b)
-    return t * a + (1 - t) * b
+def clip(xp: Any, x: Array, low: Any, high: Any) -> Array:
+    """x between low and high, two numbers or two arrays. A NaN stays."""
+    return xp.minimum(xp.maximum(x, low), high) if hasattr(low, "dtype") else xp.where(x < low, low, xp.where(x > high, high, x))
+
+
+@native_first
+def lerp(xp: Any, b: Array, a: Array, t: Array) -> Array:
+    """t*a + (1-t)*b: a choice where t is boolean, exact at both ends where it is not."""
+    return xp.where(t, a, b) if is_boolean(t) else t * a + (1 - t) * b
 
 
 @native_first
@@ -63,123 +68,72 @@ def power(xp: Any, base: Array, exponent: Any) -> Array:
         if exponent >= 1:
             return base**exponent
     zero = base == 0
-    grown = xp.where(zero, xp.ones_like(base), base) ** exponent
-    at_zero = 0.0 if isinstance(exponent, int | float) else xp.astype(exponent == 0, base.dtype)
-    return xp.where(zero, at_zero, grown)
+    raised = xp.where(zero, xp.ones_like(base), base) ** exponent
+    return xp.where(zero, 0.0 if isinstance(exponent, int | float) else xp.astype(exponent == 0, base.dtype), raised)
 
 
 def _whole_power(xp: Any, base: Array, exponent: int) -> Array:
-    if exponent == 0:
-        return xp.ones_like(base)
-    if exponent == 1:
-        return base
+    if exponent < 2:
+        return base if exponent else xp.ones_like(base)
     half = _whole_power(xp, base, exponent // 2)
     return half * half * base if exponent % 2 else half * half
 
 
-def fold(xp: Any, x: Array) -> tuple[Array, Array]:
-    """x >= 0 and |x|; the derivative of |x| at 0 is 1, which agrees with the choice `x >= 0` everywhere below."""
-    positive = x >= 0
-    return positive, xp.where(positive, x, -x)
+def split_sign(xp: Any, x: Array) -> tuple[Array, Array]:
+    """x >= 0 and |x|, with the derivative 1 of |x| at 0: the one that belongs to x >= 0."""
+    is_positive = x >= 0
+    return is_positive, xp.where(is_positive, x, -x)
 
 
 @native_first
-def sigmoid_pair(xp: Any, x: Array) -> tuple[Array, Array]:
-    """p = sigmoid(x) and q = 1 - p, both without cancellation."""
-    positive, size = fold(xp, x)
-    u = xp.exp(-size)
-    one = xp.ones_like(u)
-    return xp.where(positive, one, u) / (1 + u), xp.where(positive, u, one) / (1 + u)
-
-
-@native_first
-def logistic(xp: Any, x: Array) -> tuple[Array, Array, Array, Callable[[], Array]]:
-    """h, q, -log(1 - q) and the tail: the likelier answer, 1 or 0; the probability of the other one; the loss of h itself; h - sigmoid(x).
-
-    The tail is q with the sign of x, given when it is called. What is taken from sigmoid(x) is taken from h first: nothing is lost.
-    """
-    positive, size = fold(xp, x)
-    u = xp.exp(-size)
-    q = u / (1 + u)
-    return xp.astype(positive, x.dtype), q, xp.log1p(u), lambda: xp.where(positive, q, -q)
-
-
-@native_first
-def beside(xp: Any, a: Array, factor: Any, b: Array, t: Array) -> Array:
-    """a + factor * (1 - 2*t) * b: b is taken from a where t is 1, and added where it is 0."""
-    return a + factor * (1 - 2 * t) * b
-
-
-@native_first
-def beyond(xp: Any, p: Array, t: Array) -> Array:
-    """(1 - t) * p: what is predicted where the target is not."""
-    return (1 - t) * p
-
-
-@native_first
-def overlaps(
-    xp: Any, t: Array, p: Array, axis: int, shape: tuple[int, ...], axes: tuple[int, ...], dtype: Any, of_labels: bool
-) -> tuple[Array, ...] | None:
-    """The sums of t * p, (1 - t) * p and t * (1 - p) over `axes`, kept, for rows p that add up to 1 along `axis`; None where there is
-    no shorter way than the terms. `of_labels`: t is 1 for one class of each row and 0 for the others.
-    """
-    return None
-
-
-@native_first
-def magnitude(xp: Any, off: Array, h: Array) -> Array:
-    """|off|, for off >= 0 where h is 1 and off <= 0 where it is 0: then it has a derivative at 0 too."""
-    return (2 * h - 1) * off
-
-
-@native_first
-def plus_product(xp: Any, c: Array, a: Array, b: Array) -> Array:
-    """c + a * b, where 0 times infinity is 0. c may be overwritten."""
-    return c + product(xp, a, b)
-
-
-@native_first
-def xlogy(xp: Any, x: Array, y: Array) -> Array:
-    """x * log(y), and 0 where both are 0."""
-    both = (x == 0) & (y == 0)
-    return xp.where(both, xp.zeros_like(y), x * xp.log(xp.where(both, xp.ones_like(y), y)))
-
-
-@native_first
-def xlog1py(xp: Any, x: Array, y: Array) -> Array:
-    """x * log(1 + y), and 0 where x and 1 + y are both 0."""
-    both = (x == 0) & (y == -1)
-    return xp.where(both, xp.zeros_like(y), x * xp.log1p(xp.where(both, xp.zeros_like(y), y)))
-
-
-@native_first
-def ratio(xp: Any, a: Array, b: Array, zero_over_zero: Any) -> Array:
-    """a / b, with a value for 0 / 0 (or a function that gives it); a / 0 stays infinite.
+def divide(xp: Any, a: Array, b: Array, at_0_over_0: Any) -> Array:
+    """a / b with a value (or a function that gives it) for 0 / 0; a / 0 stays infinite.
 
     What underflows on both sides is 0 / 0 too: such a quotient has no digits, XLA flushes its terms to 0, and the 1 / b in its
     derivative is infinite. A factor of 4 leaves room for a numerator and a denominator on different sides of that line.
     """
     low = 4 * dtypes.smallest_normal(b.dtype)
     both = (abs(a) <= low) & (abs(b) <= low)
-    return xp.where(both, zero_over_zero() if callable(zero_over_zero) else zero_over_zero, xp.divide(a, xp.where(both, 1.0, b)))
+    return xp.where(both, at_0_over_0() if callable(at_0_over_0) else at_0_over_0, quotient(xp, a, xp.where(both, 1.0, b)))
 
 
 @native_first
-def product(xp: Any, a: Array, b: Array) -> Array:
+def quotient(xp: Any, a: Array, b: Array) -> Array:
+    """a / b, with a derivative that is finite wherever it can be: a namespace whose own squares 1 / b has another form."""
+    return a / b
+
+
+@native_first
+def multiply_no_nan(xp: Any, a: Array, b: Array) -> Array:
     """a * b, and 0 where a is 0 even if b is infinite."""
     lost = (a == 0) & (abs(b) == float("inf"))  # and nowhere else: the derivative for a is b
     return xp.where(lost, 0.0, a * xp.where(lost, 0.0, b))
 
 
-def is_hard(t: Array) -> bool:
-    """Whether targets are 0 or 1 by their type."""
-    return dtypes.kind(t.dtype) == "bool"
+@native_first
+def multiply_add(xp: Any, c: Array, a: Array, b: Array) -> Array:
+    """c + a * b, where 0 times infinity is 0. c may be overwritten."""
+    return c + multiply_no_nan(xp, a, b)
 
 
 @native_first
+def sum_to(xp: Any, a: Array, shape: tuple[int, ...], axes: tuple[int, ...], dtype: Any) -> Array:
+    """The sum over `axes`, kept, of `a` broadcast to `shape`, without the broadcast copy."""
+    summed = xp.sum(a, axis=axes, keepdims=True, dtype=dtype) if axes else xp.astype(a, dtype, copy=False)
+    if tuple(a.shape) == shape:
+        return summed
+    summed = summed * prod([shape[i] for i in axes if a.shape[i] == 1])
+    return xp.broadcast_to(summed, tuple([1 if i in axes else n for i, n in enumerate(shape)]))
+
+
+def is_boolean(t: Array) -> bool:
+    """Whether targets are 0 or 1 by their dtype."""
+    return dtypes.kind(t.dtype) == "bool"
+
+
 def as_float(xp: Any, t: Array, like: Array) -> Array:
-    """Boolean targets as numbers."""
-    return xp.astype(t, like.dtype) if is_hard(t) else t
+    """Boolean targets as numbers of the dtype of `like`; others as they are."""
+    return xp.astype(t, like.dtype) if is_boolean(t) else t
 
 
 @native_first
@@ -188,138 +142,164 @@ def as_index(xp: Any, a: Array) -> Array:
     return xp.astype(a, xp.int64, copy=False)
 
 
+def constant(xp: Any, number: float, dtype: Any, like: Array) -> Array:
+    """A number as an array of as many dimensions as `like`, on its device."""
+    return xp.full((1,) * like.ndim, number, dtype=dtype, device=getattr(like, "device", None))  # Dask has no device
+
+
+def constants(xp: Any, numbers: Sequence[float], dtype: Any, like: Array) -> Array:
+    """Numbers as an array of one dimension, on the device of `like`."""
+    return xp.asarray(list(numbers), dtype=dtype, device=getattr(like, "device", None))
+
+
 @native_first
-def narrow(xp: Any, labels: Array, classes: int) -> Array:
+def labels_to_int32(xp: Any, labels: Array, classes: int) -> Array:
     """Labels from 0 to `classes` - 1, perhaps in a smaller dtype; what is out of range may become something else that is."""
     return labels
 
 
 @native_first
-def in_range(xp: Any, labels: Array, classes: int) -> bool:
-    """Whether labels name classes, read now."""
-    low, high = bounds(xp, labels)
-    return low >= 0 and high < classes
-
-
-@native_first
-def bounds(xp: Any, a: Array) -> tuple[int, int]:
-    """The smallest and the largest of some labels, read now."""
+def label_range(xp: Any, a: Array) -> tuple[int, int]:
+    """The smallest and the largest label, read now."""
     return int(xp.min(a)), int(xp.max(a))
 
 
-def constant(xp: Any, number: float, dtype: Any, like: Array) -> Array:
-    """A number as an array of as many dimensions as `like`, on its device: libraries have another one by default."""
-    return xp.full((1,) * like.ndim, number, dtype=dtype, device=getattr(like, "device", None))  # Dask has none
-
-
 @native_first
-def positions(xp: Any, a: Array, axis: int) -> Array:
+def arange_along(xp: Any, a: Array, axis: int) -> Array:
     """0, 1, 2, ... along one axis of `a`, on its device, with size 1 along the others."""
-    shape = [1] * a.ndim
-    shape[axis] = a.shape[axis]
-    device = getattr(a, "device", None)  # Dask has none
-    return xp.reshape(xp.arange(a.shape[axis], device=device), tuple(shape))
+    return xp.reshape(xp.arange(a.shape[axis], device=getattr(a, "device", None)), tuple([-1 if i == axis else 1 for i in range(a.ndim)]))
 
 
 @native_first
-def at_label(xp: Any, a: Array, labels: Array, axis: int) -> Array:
+def gather_label(xp: Any, a: Array, labels: Array, axis: int) -> Array:
     """The entry of every row that its label names, the axis kept with size 1. Labels are in range."""
     if hasattr(xp, "take_along_axis"):
         return xp.take_along_axis(a, labels, axis=axis)
-    here = positions(xp, a, axis) == labels
-    return xp.sum(xp.where(here, a, xp.zeros_like(a)), axis=axis, keepdims=True)
+    return xp.sum(xp.where(arange_along(xp, a, axis) == labels, a, xp.zeros_like(a)), axis=axis, keepdims=True)
 
 
 @native_first
-def with_label(xp: Any, a: Array, labels: Array, entries: Any, axis: int) -> Array:
+def scatter_label(xp: Any, a: Array, labels: Array, entries: Any, axis: int) -> Array:
     """The rows `a`, with the entry that a row's label names replaced."""
-    return xp.where(positions(xp, a, axis) == labels, entries, a)
+    return xp.where(arange_along(xp, a, axis) == labels, entries, a)
+
+
+@native_first
+def place_at_label(xp: Any, like: Array, labels: Array, entries: Any, axis: int) -> Array:
+    """Rows of zeros of the shape of `like`, with `entries` where labels name a class."""
+    return xp.where(arange_along(xp, like, axis) == labels, entries, xp.zeros_like(like))
 
 
 @native_first
 def one_hot(xp: Any, labels: Array, like: Array, axis: int) -> Array:
-    """Labels as masks: booleans, or the numbers 0 and 1. Labels are in range."""
-    return positions(xp, like, axis) == labels
+    """Labels as masks of the shape of `like`: booleans, or the numbers 0 and 1."""
+    return arange_along(xp, like, axis) == labels
 
 
 @native_first
-def softmax_rows(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Array, Array]:
-    """top, d, e, s: where a row has its maximum m, d = x - m, e = exp(d), and s = the sum of e beside the maximum.
+def sigmoid_pair(xp: Any, x: Array) -> tuple[Array, Array]:
+    """p = sigmoid(x) and q = 1 - p, both without cancellation."""
+    is_positive, size = split_sign(xp, x)
+    u = xp.exp(-size)
+    one = xp.ones_like(u)
+    return xp.where(is_positive, one, u) / (1 + u), xp.where(is_positive, u, one) / (1 + u)
 
-    softmax is e / (1 + s). The sum leaves the maximum out, so that a confident row keeps its digits: log-sum-exp is
-    m + log1p(s), and 1 - p at the maximum is s / (1 + s).
+
+@native_first
+def sigmoid_terms(xp: Any, x: Array) -> tuple[Array, Array, Callable[[], Array], Callable[..., Array]]:
+    """`step`: the likelier answer, 1 where x >= 0, else 0; `tail_prob`: the probability of the other one; `softplus_neg_abs()`: the loss of
+    the likelier answer, log(1 + exp(-|x|)), to be called once; and `add_sigmoid_minus_step(a, weight=1)`: a + weight * (sigmoid(x) - step).
+
+    What is subtracted from sigmoid(x) is subtracted from the step first: nothing is lost.
     """
-    top = xp.expand_dims(xp.argmax(x, axis=axis), axis=axis)
-    m = at_label(xp, x, top, axis)
-    here = positions(xp, x, axis) == top
+    is_positive, size = split_sign(xp, x)
+    u = xp.exp(-size)
+    tail = u / (1 + u)
+
+    def add_sigmoid_minus_step(a: Array, weight: Any = None) -> Array:
+        signed = xp.where(is_positive, tail, -tail)
+        return a - (signed if weight is None else weight * signed)
+
+    return xp.astype(is_positive, x.dtype), tail, lambda: xp.log1p(u), add_sigmoid_minus_step
+
+
+@native_first
+def softmax_with_complement(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Callable[[], Array], Callable[[], Array]]:
+    """`argmax` (the axis kept); p = softmax(x); and functions for q = 1 - p and for -log(p), all without cancellation.
+
+    The sum of exponentials leaves the maximum out: a confident row keeps its digits. log-sum-exp is max + log1p(s), 1 - p at the maximum
+    is s / (1 + s).
+    """
+    argmax = xp.expand_dims(xp.argmax(x, axis=axis), axis=axis)
+    m = gather_label(xp, x, argmax, axis)
+    is_max = arange_along(xp, x, axis) == argmax
     # A constant at the maximum: not inf - inf where that is infinite, and no derivative of it and of m that cancel each other
-    d = xp.where(here | (x == float("inf")), xp.zeros_like(x), x - m)
+    d = xp.where(is_max | (x == float("inf")), xp.zeros_like(x), x - m)
     e = xp.exp(d)
-    s = xp.sum(xp.where(here, xp.zeros_like(e), e), axis=axis, keepdims=True)
-    return top, d, e, s
-
-
-@native_first
-def softmax_pair(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Array, Array]:
-    """Where a row has its maximum; p = softmax(x), q = 1 - p and -log(p), all three without cancellation."""
-    top, d, e, s = softmax_rows(xp, x, axis)
+    s = xp.sum(xp.where(is_max, xp.zeros_like(e), e), axis=axis, keepdims=True)
     p = e / (1 + s)
-    return top, p, with_label(xp, 1 - p, top, s / (1 + s), axis), xp.log1p(s) - d
+    return argmax, p, lambda: xp.where(is_max, s / (1 + s), 1 - p), lambda: xp.log1p(s) - d
 
 
 @native_first
-def softmax_parts(
-    xp: Any, x: Array, axis: int, kept: Array | None = None, place: Array | None = None
-) -> tuple[Array, Array, Callable[[], Array]]:
-    """Where a row has its maximum (for `softmax_back`), p = softmax(x), and q = 1 - p without cancellation, when it is called.
-
-    `kept`: the p of an earlier call, and `place`: where p may be put, for forms that they spare work.
-    """
-    top, _, e, s = softmax_rows(xp, x, axis)
-    p = e / (1 + s)
-    return top, p, lambda: with_label(xp, 1 - p, top, s / (1 + s), axis)
-
-
-@native_first
-def softmax_back(xp: Any, top: Array, p: Array, u: Array, axis: int) -> Array:
+def softmax_vjp(xp: Any, argmax: Array, p: Array, u: Array, axis: int) -> Array:
     """p * (u - sum(p * u)), the derivatives for logits from those for p.
 
-    u counts from its entry at the maximum: for confident rows, as it stands, that difference has lost everything. p may be
-    overwritten.
+    u counts from its entry at the maximum: as it stands, that difference loses everything in confident rows. p and u may be overwritten.
     """
-    v = u - at_label(xp, u, top, axis)
+    # XLA computes u twice, once with a fused multiply-add: its entry at the maximum less itself was 1e-16 of it, and not 0
+    v = scatter_label(xp, u - gather_label(xp, u, argmax, axis), argmax, 0.0, axis)
     return p * (v - xp.sum(p * v, axis=axis, keepdims=True))
 
 
 @native_first
-def softmax_pull(xp: Any, top: Array, p: Array, q: Array, weight: Array, axis: int) -> Array:
+def cross_entropy_grad(xp: Any, argmax: Array, p: Array, q: Array, weight: Array, axis: int) -> Array:
     """p * sum(weight) - weight, the slope of the sum of weight_c * -log(p_c): as a difference of what does not cancel.
 
-    Beside the maximum q is at least 1/2. At the maximum q may be tiny, and what the other classes weigh must keep its digits:
-    it is summed, not left over from the whole.
+    Beside the maximum q is at least 1/2. At the maximum q may be tiny, and the weight of the other classes must keep its digits: it is
+    summed, not what remains of the whole.
     """
-    others = xp.sum(with_label(xp, weight, top, 0.0, axis), axis=axis, keepdims=True)
-    beside = with_label(xp, others + at_label(xp, weight, top, axis) - weight, top, others, axis)
-    return beside * p - weight * q
+    others = xp.sum(scatter_label(xp, weight, argmax, 0.0, axis), axis=axis, keepdims=True)
+    sum_of_others = scatter_label(xp, others + gather_label(xp, weight, argmax, axis) - weight, argmax, others, axis)
+    return sum_of_others * p - weight * q
 
 
 @native_first
-def softmax_at_label(xp: Any, x: Array, labels: Array, axis: int) -> tuple[Array, Array, Array]:
-    """-log(p_y), its derivative p - 1 at y and p elsewhere, and q_y = 1 - p_y; p = softmax(x), without cancellation."""
+def nll_and_grad_at_label(xp: Any, x: Array, labels: Array, axis: int) -> tuple[Array, Array, Callable[..., Array], Callable[[Any], Array]]:
+    """`nll`: -log(p_y) of p = softmax(x); `q`: 1 - p_y; `grad(weight=None, base=None)`; `base_nll(base)`; all without cancellation.
+
+    `grad` is weight * p - target. The target is `base` (a number, or one for each class; None: 0), and at the label what is missing to
+    `weight` (one for each row; None: 1). It may overwrite what it is made of: call it once.
+    `base_nll` is the sum of base * -log(p) over the classes.
+    """
     m = xp.max(x, axis=axis, keepdims=True)
 
-    def below(x: Array) -> Array:
-        return xp.where(x == float("inf"), xp.zeros_like(x), x - m)
+    def minus_max(a: Array) -> Array:
+        return xp.where(a == float("inf"), xp.zeros_like(a), a - m)
 
-    return at_label_of_exponentials(xp, xp.exp(below(x)), below(at_label(xp, x, labels, axis)), labels, axis)
-
-
-def at_label_of_exponentials(xp: Any, e: Array, d_y: Array, labels: Array, axis: int) -> tuple[Array, Array, Array]:
-    """`softmax_at_label` from e = exp(x - m) and d_y = x_y - m, where m is the maximum of its row."""
+    d_y = minus_max(gather_label(xp, x, labels, axis))
     e_y = xp.exp(d_y)
-    others = with_label(xp, e, labels, 0.0, axis)  # all that is needed of e: one array for the sum and for the slope
+    others = scatter_label(xp, xp.exp(minus_max(x)), labels, 0.0, axis)  # one array for the sum and for the slope
     rest = xp.sum(others, axis=axis, keepdims=True)
     s = rest + e_y
-    likely = rest < e_y
-    sure = xp.log1p(xp.where(likely, rest, 0.0) / xp.where(likely, e_y, 1.0))
-    return xp.where(likely, sure, xp.log(s) - d_y), with_label(xp, others, labels, -rest, axis) / s, rest / s
+    is_likely = rest < e_y
+    nll_if_likely = xp.log1p(xp.where(is_likely, rest, 0.0) / xp.where(is_likely, e_y, 1.0))
+
+    def grad(weight: Any = None, base: Any = None) -> Array:
+        slope = scatter_label(xp, others, labels, -rest, axis) / s
+        slope = slope if weight is None else weight * slope
+        if base is None:
+            return slope
+        slope = slope - base
+        return scatter_label(xp, slope, labels, gather_label(xp, slope, labels, axis) + sum_base(xp, base, x.shape[axis]), axis)
+
+    def base_nll(base: Any) -> Array:
+        base = base if hasattr(base, "dtype") else base * xp.ones_like(x)
+        return xp.sum(multiply_no_nan(xp, base, xp.log(s) - minus_max(x)), axis=axis, keepdims=True)
+
+    return xp.where(is_likely, nll_if_likely, xp.log(s) - d_y), rest / s, grad, base_nll
+
+
+def sum_base(xp: Any, base: Any, classes: int) -> Any:
+    """The sum over the classes of a number for each of them, or of one for all."""
+    return xp.sum(base) if hasattr(base, "dtype") else base * classes

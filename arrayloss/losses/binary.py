@@ -1,252 +1,200 @@
 """Losses of independent yes/no decisions: cross-entropy and focal loss, from logits or probabilities."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from math import exp, log1p
+from typing import Any, Literal, Unpack
 
 from arrayloss.core import special
-from arrayloss.core.call import Call
-from arrayloss.core.check import choice, number
-from arrayloss.core.inputs import Inputs
-from arrayloss.core.loss import loss
+from arrayloss.frontend.build import binary
+from arrayloss.frontend.check import at_least, choice, number, per_class
+from arrayloss.frontend.loss import Properties, loss
+from arrayloss.frontend.options import BinaryOptions
 
 Array = Any
+Real = float | Array
+Weight = float | Sequence[float] | Array | None  # one number for all classes, or one for each
+Form = Literal["logits", "probs"]
+FORMS = ("logits", "probs")
 
 
-def _smooth(xp: Any, t: Array, smoothing: float, like: Array) -> Array:
-    """(1-e)*t + e/2, as numbers: targets moved towards one half."""
-    t = special.as_float(xp, t, like)
-    return t if smoothing == 0 else (1 - smoothing) * t + smoothing / 2
+def times_largest(constant: float | None, weights: Weight) -> float | None:
+    """A Lipschitz constant times the largest of some weights (None: 1). None where one of the two is not known: no array is read."""
+    if constant is None or hasattr(weights, "dtype"):
+        return None
+    return constant if weights is None else constant * float(max(weights) if isinstance(weights, Sequence) else weights)
 
 
-def _sigmoid_cross_entropy(xp: Any, x: Array, t: Array, pos_weight: Any, smoothing: float) -> Iterator[Array]:
-    t = _smooth(xp, t, smoothing, x)
-    h, q, near, tail = special.logistic(xp, x)
-    off = h - t  # of the likelier answer from the target: exact for hard targets
+def _sigmoid_cross_entropy(xp: Any, x: Array, t: Array, pos_weight: Any, label_smoothing: float) -> Iterator[Array]:
+    t = special.as_float(xp, t, x)
+    t = (1 - label_smoothing) * t + label_smoothing / 2 if label_smoothing else t
+    step, tail, softplus, add_sigmoid_minus_step = special.sigmoid_terms(xp, x)
+    step_error = step - t  # exact for hard targets
     if pos_weight is None:
-        yield special.plus_product(xp, near, off, x)  # terms that are never negative, so that none cancel
-        yield off - tail()  # sigma - t, which cancels on confident elements, with t taken from h first
-        yield q * (1 - q)
+        yield lambda: special.multiply_add(xp, softplus(), step_error, x)  # terms that are never negative, so that none cancel
+        yield add_sigmoid_minus_step(step_error)  # sigmoid - t, which cancels on confident elements
+        yield tail * (1 - tail)
     else:
-        wanted, other = pos_weight * t, 1 - t
-        off, weight = special.mix(xp, other, -wanted, h), wanted + other
-        yield special.plus_product(xp, weight * near, off, x)
-        yield off - weight * tail()
-        yield weight * q * (1 - q)
+        positive, negative = pos_weight * t, 1 - t
+        step_error, weight = special.lerp(xp, -positive, negative, step), positive + negative
+        yield lambda: special.multiply_add(xp, weight * softplus(), step_error, x)
+        yield add_sigmoid_minus_step(step_error, weight)
+        yield weight * tail * (1 - tail)
 
 
-@loss
+def _cross_entropy_properties(pos_weight: Any, class_weights: Any, label_smoothing: float, **_: Any) -> Properties:
+    of_positives = times_largest(1.0, pos_weight)
+    steepest = None if of_positives is None else max(1.0, of_positives) * (1 - label_smoothing / 2)
+    return Properties(convex=True, lipschitz=times_largest(steepest, class_weights))
+
+
+@loss(properties=_cross_entropy_properties)
 def sigmoid_cross_entropy(
     logits: Array,
     targets: Array,
     *,
-    pos_weight: Any = None,
-    class_weights: Any = None,
+    pos_weight: Weight = None,
+    class_weights: Weight = None,
     label_smoothing: float = 0.0,
-    axis: int = -1,
-    ignore_index: int | tuple[int, ...] | None = None,
-    weights: Any = None,
-    where: Any = None,
-    reduction: str = "mean",
-    reduce_axes: int | tuple[int, ...] | None = None,
-    normalizer: Any = "weights",
-) -> Call:
+    **options: Unpack[BinaryOptions],
+) -> Array:
     """Cross-entropy of yes/no decisions from logits: binary and multi-label classification.
 
     .. code-block:: text
 
         loss = pos_weight * t * softplus(-x) + (1 - t) * softplus(x)
 
+    Gradient: (1 - t) * sigmoid(x) - pos_weight * t * sigmoid(-x), finite everywhere, with all its digits on confident elements.
+    Source: C. M. Bishop, Pattern Recognition and Machine Learning, 2006, equation 4.90.
+
     Parameters
     ----------
     logits : array, any shape, floating point
-        Any finite value; an infinite logit gives the limit, 0 on the side of the target and inf on the other.
-    targets : array, the shape of `logits`
-        Boolean or integer (0 and 1, checked), or floating point from 0 to 1, used as it is.
+        An infinite logit gives the limit: 0 on the side of the target, inf on the other.
+    targets : array, the shape of `logits`: boolean or integer (0 and 1, checked), or floating point from 0 to 1, used as it is
     pos_weight : number >= 0, or one per class along `axis`
         Factor of the positive term. It scales the loss, never the denominator of the mean.
     class_weights : number >= 0, or one per class along `axis`
         Weight of a class; it counts in the denominator too.
-    label_smoothing : number from 0 to 1
-        e in t' = (1 - e) * t + e / 2.
-    axis : int
-        Where `pos_weight` and `class_weights` have their classes.
-    weights, where, ignore_index, reduction, reduce_axes, normalizer
-        See `arrayloss.losses`.
+    label_smoothing : number e from 0 to 1, in t' = (1 - e) * t + e / 2
+    {options}
 
-    Returns
-    -------
-    array
-        0-d, or what `reduce_axes` leaves, or the shape of `logits` with `reduction="none"`.
-
-    Notes
-    -----
-    Gradient: (1 - t) * sigmoid(x) - pos_weight * t * sigmoid(-x), finite everywhere, with all its digits on confident elements.
-
-    Examples
-    --------
     >>> import numpy as np
-    >>> from arrayloss import sigmoid_cross_entropy
-    >>> logits, targets = np.array([0.0, 20.0, -3.0]), np.array([1, 1, 0])
-    >>> print(f"{sigmoid_cross_entropy(logits, targets):.6f}")
-    0.247245
-    >>> sigmoid_cross_entropy(logits, targets, reduction="none").round(10)
+    >>> sigmoid_cross_entropy(np.array([0.0, 20.0, -3.0]), np.array([1, 1, 0]), reduction="none").round(10)
     array([6.93147181e-01, 2.10000000e-09, 4.85873516e-02])
-
-    References
-    ----------
-    C. M. Bishop, Pattern Recognition and Machine Learning, 2006, equation 4.90.
     """
-    inputs = Inputs(logits=logits)
-    t = inputs.binary_targets(targets, ignore_index)
-    return inputs.call(
-        _sigmoid_cross_entropy,
-        t,
-        inputs.per_class("pos_weight", pos_weight, axis),
-        number("label_smoothing", label_smoothing, low=0, high=1),
-        class_weights=inputs.per_class("class_weights", class_weights, axis),
-        of_logs=pos_weight is None,
-        weights=weights,
-        where=where,
-        reduction=reduction,
-        reduce_axes=reduce_axes,
-        normalizer=normalizer,
-    )
+    parameters = {"pos_weight": per_class(pos_weight), "label_smoothing": number("label_smoothing", label_smoothing, low=0, high=1)}
+    return binary(_sigmoid_cross_entropy, {"logits": logits}, targets, options, per_class(class_weights), **parameters)
 
 
-def _binary_cross_entropy(xp: Any, p: Array, t: Array, smoothing: float) -> Iterator[Array]:
-    t = _smooth(xp, t, smoothing, p)
-    yield 0.0 - special.xlogy(xp, t, p) - special.xlog1py(xp, 1 - t, -p)
+def _log_loss(xp: Any, p: Array, t: Array) -> Array:
+    return 0.0 - special.multiply_no_nan(xp, t, xp.log(p)) - special.multiply_no_nan(xp, 1 - t, xp.log1p(-p))
+
+
+def _binary_cross_entropy(xp: Any, p: Array, t: Array, label_smoothing: float) -> Iterator[Array]:
+    t = special.as_float(xp, t, p)
+    t = (1 - label_smoothing) * t + label_smoothing / 2 if label_smoothing else t
+    yield _log_loss(xp, p, t)
     # 0/0 where target and probability agree exactly: that term of the loss is 0 for every p, and so is its slope
-    yes, no = special.ratio(xp, t, p, zero_over_zero=0.0), special.ratio(xp, 1 - t, 1 - p, zero_over_zero=0.0)
-    yield no - yes
-    yield special.ratio(xp, no, 1 - p, zero_over_zero=0.0) + special.ratio(xp, yes, p, zero_over_zero=0.0)
+    positive, negative = special.divide(xp, t, p, 0.0), special.divide(xp, 1 - t, 1 - p, 0.0)
+    yield negative - positive
+    yield special.divide(xp, negative, 1 - p, 0.0) + special.divide(xp, positive, p, 0.0)
 
 
-@loss
+@loss(properties=lambda **_: Properties(convex=True))
 def binary_cross_entropy(
-    probs: Array,
-    targets: Array,
-    *,
-    class_weights: Any = None,
-    label_smoothing: float = 0.0,
-    axis: int = -1,
-    ignore_index: int | tuple[int, ...] | None = None,
-    weights: Any = None,
-    where: Any = None,
-    reduction: str = "mean",
-    reduce_axes: int | tuple[int, ...] | None = None,
-    normalizer: Any = "weights",
-) -> Call:
+    probs: Array, targets: Array, *, class_weights: Weight = None, label_smoothing: float = 0.0, **options: Unpack[BinaryOptions]
+) -> Array:
     """Cross-entropy of yes/no decisions from probabilities; from logits use `sigmoid_cross_entropy`, which loses nothing.
 
     .. code-block:: text
 
         loss = -t * log(p) - (1 - t) * log(1 - p)
 
+    Gradient: (1 - t) / (1 - p) - t / p, infinite where the loss is, and where a subnormal p has no finite reciprocal.
+    Source: C. M. Bishop, Pattern Recognition and Machine Learning, 2006, equation 4.90.
+
     Parameters
     ----------
     probs : array, any shape, floating point from 0 to 1
-        Neither clipped nor checked: a probability of 0 at a positive target is an infinite loss, one outside [0, 1] a NaN.
-    targets : array, the shape of `probs`
-        Boolean or integer (0 and 1, checked), or floating point from 0 to 1, used as it is.
-    class_weights : number >= 0, or one per class along `axis`
-        Weight of a class; it counts in the denominator too.
-    label_smoothing : number from 0 to 1
-        e in t' = (1 - e) * t + e / 2.
-    axis : int
-        Where `class_weights` has its classes.
-    weights, where, ignore_index, reduction, reduce_axes, normalizer
-        See `arrayloss.losses`.
+        Neither clipped nor checked: 0 at a positive target is an infinite loss, a number outside [0, 1] a NaN.
+    targets, class_weights, label_smoothing
+        As for `sigmoid_cross_entropy`.
+    {options}
 
-    Returns
-    -------
-    array
-        0-d, or what `reduce_axes` leaves, or the shape of `probs` with `reduction="none"`.
-
-    Notes
-    -----
-    Gradient: (1 - t) / (1 - p) - t / p; finite except where the loss is infinite.
-
-    Examples
-    --------
     >>> import numpy as np
-    >>> from arrayloss import binary_cross_entropy
     >>> binary_cross_entropy(np.array([0.5, 1.0, 0.0]), np.array([1, 1, 1]), reduction="none").round(4)
     array([0.6931, 0.    ,    inf])
-
-    References
-    ----------
-    C. M. Bishop, Pattern Recognition and Machine Learning, 2006, equation 4.90.
     """
-    inputs = Inputs(probs=probs)
-    t = inputs.binary_targets(targets, ignore_index)
-    return inputs.call(
-        _binary_cross_entropy,
-        t,
-        number("label_smoothing", label_smoothing, low=0, high=1),
-        class_weights=inputs.per_class("class_weights", class_weights, axis),
-        weights=weights,
-        where=where,
-        reduction=reduction,
-        reduce_axes=reduce_axes,
-        normalizer=normalizer,
-    )
+    e = number("label_smoothing", label_smoothing, low=0, high=1)
+    return binary(_binary_cross_entropy, {"probs": probs}, targets, options, per_class(class_weights), label_smoothing=e)
 
 
 def _sigmoid_focal(xp: Any, x: Array, t: Array, gamma: Any, alpha: Any) -> Iterator[Array]:
     t = special.as_float(xp, t, x)
-    h, q, near, tail = special.logistic(xp, x)
-    p = 1 - q
-    off = h - t
-    far = special.magnitude(xp, off, h)
-    miss = special.mix(xp, p, q, far)  # 1 - p_t, without cancellation at either end
+    step, q, softplus, add_sigmoid_minus_step = special.sigmoid_terms(xp, x)
+    p = 1 - q  # of the likelier answer
+    step_error = step - t
+    abs_error = (2 * step - 1) * step_error  # with a derivative at 0 too
+    miss = special.lerp(xp, q, p, abs_error)  # 1 - p_t, without cancellation at either end
     scale = special.power(xp, miss, gamma)
     if alpha is not None:
-        scale = special.mix(xp, alpha, 1 - alpha, t) * scale
-    ce = special.plus_product(xp, near, off, x)
+        scale = special.lerp(xp, 1 - alpha, alpha, t) * scale
+    ce = special.multiply_add(xp, softplus(), step_error, x)
     value = scale * ce
     yield value
-    # |miss' / miss|; in the tail, where that is 0/0, hard targets have p*q / miss = p_t
-    turn = special.ratio(xp, p * q, miss, zero_over_zero=lambda: special.mix(xp, q, p, far))
-    slope = off - tail()
-    yield special.beside(xp, scale * slope, gamma, turn * value, t)  # from the value: neither ce nor scale need be kept by a compiler
-    turn = (1 - 2 * t) * turn
-    yield scale * (gamma * turn * (((gamma - 1) * turn - (2 * h - 1) * (p - q)) * ce + 2 * slope) + p * q)
+    # miss' / miss; in the tail, where that is 0/0, hard targets have p*q / miss = p_t
+    dlog_miss = (1 - 2 * t) * special.divide(xp, p * q, miss, lambda: special.lerp(xp, p, q, abs_error))
+    # From the value: a compiler need keep neither ce nor scale
+    yield special.multiply_add(xp, scale * add_sigmoid_minus_step(step_error), gamma * dlog_miss, value)
+    slope = add_sigmoid_minus_step(step_error)
+    bend = ((gamma - 1) * dlog_miss - (2 * step - 1) * (p - q)) * special.multiply_no_nan(xp, dlog_miss, ce)
+    yield scale * (gamma * (bend + 2 * dlog_miss * slope) + p * q)
 
 
 def _focal_of_probs(xp: Any, p: Array, t: Array, gamma: Any, alpha: Any) -> Iterator[Array]:
     t = special.as_float(xp, t, p)
     q = 1 - p
-    miss = special.mix(xp, q, p, t)
+    miss = special.lerp(xp, p, q, t)
     scale = special.power(xp, miss, gamma)
     if alpha is not None:
-        scale = special.mix(xp, alpha * scale, (1 - alpha) * scale, t)
-    ce = -special.xlogy(xp, t, p) - special.xlog1py(xp, 1 - t, -p)
+        scale = special.lerp(xp, (1 - alpha) * scale, alpha * scale, t)
+    ce = _log_loss(xp, p, t)
     yield scale * ce
-    turn = gamma * (1 - 2 * t)
-    slope = special.ratio(xp, 1 - t, q, zero_over_zero=0.0) - special.ratio(xp, t, p, zero_over_zero=0.0)
-    # ce / miss where a hard target is certain: -log(1 - m) / m at m = 0
-    yield scale * (turn * special.ratio(xp, ce, miss, zero_over_zero=1.0) + slope)
+    slope = special.divide(xp, 1 - t, q, 0.0) - special.divide(xp, t, p, 0.0)
+    # ce / miss where a hard target is certain: -log(1 - m) / m at m = 0; where it is infinite, so is the slope, of higher order
+    ratio = xp.where(xp.isfinite(ce), special.divide(xp, ce, miss, 1.0), 0.0)
+    yield scale * (gamma * (1 - 2 * t) * ratio + slope)
 
 
-@loss
+def steepest_focal_slope(gamma: float) -> float:
+    """The largest |d/dx| of the focal loss, q**gamma * (q - gamma * p * log(p)): where the second derivative is 0, found by bisection."""
+    low, high = -40.0 - gamma, 0.0
+    while True:
+        z = (low + high) / 2
+        q, log_p = 1 / (1 + exp(z)), z - log1p(exp(z))
+        if z in (low, high):
+            return float(q**gamma * (q - gamma * (1 - q) * log_p))
+        low, high = (z, high) if q * (1 + 2 * gamma) < gamma * log_p * (gamma * (1 - q) - q) else (low, z)
+
+
+def focal_properties(gamma: Any, weights: Any, given: str, norm: float = 1.0) -> Properties:
+    """`norm`: the largest gradient of the cross-entropy."""
+    if hasattr(gamma, "dtype"):
+        return Properties(convex=given == "probs", twice_differentiable=given == "logits")
+    if given == "probs":
+        return Properties(convex=True, twice_differentiable=not 0 < gamma < 1)
+    return Properties(convex=gamma == 0, lipschitz=times_largest(norm * steepest_focal_slope(gamma), weights))
+
+
+def _of_both_answers(alpha: Any) -> Any:
+    alphas = [alpha] if isinstance(alpha, float | int) else alpha
+    return [max(a, 1 - a) for a in alphas] if isinstance(alphas, Sequence) else alphas
+
+
+@loss(properties=lambda gamma, alpha, given, **_: focal_properties(gamma, _of_both_answers(alpha), given))
 def sigmoid_focal_loss(
-    predictions: Array,
-    targets: Array,
-    *,
-    gamma: Any = 2.0,
-    alpha: Any = None,
-    given: str = "logits",
-    axis: int = -1,
-    ignore_index: int | tuple[int, ...] | None = None,
-    weights: Any = None,
-    where: Any = None,
-    reduction: str = "mean",
-    reduce_axes: int | tuple[int, ...] | None = None,
-    normalizer: Any = "weights",
-) -> Call:
+    predictions: Array, targets: Array, *, gamma: Real = 2.0, alpha: Weight = None, given: Form = "logits", **options: Unpack[BinaryOptions]
+) -> Array:
     """Cross-entropy of yes/no decisions in which easy elements count less: detection, rare classes.
 
     .. code-block:: text
@@ -254,57 +202,27 @@ def sigmoid_focal_loss(
         p_t  = p * t + (1 - p) * (1 - t),   p = sigmoid(x)
         loss = alpha_t * (1 - p_t)**gamma * cross_entropy,   alpha_t = alpha * t + (1 - alpha) * (1 - t)
 
+    The paper divides by the number of assigned anchors: `normalizer="positives"`.
+    Gradient: from logits finite everywhere, for fractions of gamma too; from probabilities infinite where the loss is. With
+    0 < gamma < 1 no second derivative for probabilities exists at p_t = 1.
+    Source: T.-Y. Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, equation 5.
+
     Parameters
     ----------
     predictions : array, any shape, floating point
-        Logits, or probabilities with `given="probs"` (neither clipped nor checked).
     targets : array, the shape of `predictions`
         Boolean or integer (0 and 1, checked), or floating point from 0 to 1. Soft targets follow the linear mix p_t above.
     gamma : number >= 0, or 0-d array
         How fast easy elements fade. 0 is cross-entropy; fractions are fine. An array may be traced and differentiated.
     alpha : number from 0 to 1, or one per class along `axis`
-        Weight of the positives; the negatives have 1 - alpha. None: no such weight. It scales the loss, never the
-        denominator of the mean.
+        Weight of the positives; the negatives have 1 - alpha. It scales the loss, never the denominator of the mean.
     given : "logits" or "probs"
-        What the predictions are.
-    axis : int
-        Where `alpha` has its classes.
-    weights, where, ignore_index, reduction, reduce_axes, normalizer
-        See `arrayloss.losses`.
+        What the predictions are. Probabilities are neither clipped nor checked.
+    {options}
 
-    Returns
-    -------
-    array
-        0-d, or what `reduce_axes` leaves, or the shape of `predictions` with `reduction="none"`.
-
-    Notes
-    -----
-    Gradient from logits: finite everywhere, for fractions of gamma too. From probabilities it is infinite where the loss is;
-    with 0 < gamma < 1 no second derivative exists there at p_t = 1. The paper divides the sum by the number of assigned anchors:
-    `normalizer=positives`.
-
-    Examples
-    --------
     >>> import numpy as np
-    >>> from arrayloss import sigmoid_focal_loss
-    >>> logits, targets = np.array([2.0, -1.0, 0.5]), np.array([1, 1, 0])
-    >>> print(f"{sigmoid_focal_loss(logits, targets, gamma=2.0, alpha=0.25):.6f}")
+    >>> print(f"{sigmoid_focal_loss(np.array([2.0, -1.0, 0.5]), np.array([1, 1, 0]), gamma=2.0, alpha=0.25):.6f}")
     0.152992
-
-    References
-    ----------
-    T.-Y. Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, equation 5.
     """
-    inputs = Inputs(predictions=predictions)
-    t = inputs.binary_targets(targets, ignore_index)
-    return inputs.call(
-        choice("given", given, {"logits": _sigmoid_focal, "probs": _focal_of_probs}),
-        t,
-        inputs.parameter("gamma", gamma, low=0),
-        inputs.per_class("alpha", alpha, axis, high=1),
-        weights=weights,
-        where=where,
-        reduction=reduction,
-        reduce_axes=reduce_axes,
-        normalizer=normalizer,
-    )
+    kernel = _sigmoid_focal if choice("given", given, FORMS) == "logits" else _focal_of_probs
+    return binary(kernel, predictions, targets, options, gamma=at_least(gamma, 0), alpha=per_class(alpha, high=1))

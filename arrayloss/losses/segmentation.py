@@ -1,539 +1,288 @@
 """Losses of overlap between predicted and true regions: Dice, Jaccard, Tversky and their kin.
 
-All of them are made of three sums over the elements of one overlap,
-
-.. code-block:: text
-
-    TP = sum p * t      FP = sum p * (1 - t)      FN = sum (1 - p) * t
-
-and use them in the form (FP + FN) / (...) rather than 1 - TP / (...), which loses the digits of a near-perfect overlap.
-
-Arguments that they share
--------------------------
-activation : "softmax", "sigmoid" or None
-    What makes probabilities of the predictions. None: they are probabilities, neither clipped nor checked. It has no default,
-    since a wrong guess is silent.
-axis : int or None
-    Where the classes or channels are; None: there are none, the predictions are one mask. Targets are labels (integers, the
-    shape of the predictions without the class axis or with it at size 1) or masks of the predictions' shape. "sigmoid" with
-    `axis=1` on (N, C, H, W) is one overlap a channel, for regions that may cover each other.
-pool_axes : int or tuple of int
-    The axes whose elements form one overlap; all but `axis` by default. With `axis` among them the sums of all classes form one
-    overlap, weighed by `class_weights`.
-classes : int or tuple of int
-    The classes that count, after the activation: (1, 2) leaves out the background.
-class_weights : one number >= 0 per class, those that `classes` leaves out too
-    The mean over what `pool_axes` leaves is sum(w * loss) / sum(w).
-smooth : number >= 0 or 0-d array
-    Added above and below the line. With 0, or a tiny number, an empty target does not push false positives down.
-absent : "keep" or "skip"
-    Whether an overlap whose target is empty counts in the mean. An empty prediction for an empty target is a perfect overlap: loss 0,
-    gradient 0.
-weights, where, ignore_index, reduction
-    See `arrayloss.losses`. `weights` multiply elements in the sums. What softmax makes is left out by rows. "none" has the
-    shape that `pool_axes` leaves, with the classes that count.
-
-The parts of an overlap are its sums `tp`, `fp` and `fn`, as long as axis 0 is pooled: those of a data set seen in batches add up to the
-overlap of the whole. They remember the options that they were made with, for `finish`.
+All are made of three sums over the elements of one overlap: TP = sum p * t, FP = sum p * (1 - t), FN = sum (1 - p) * t. They have the form
+(FP + FN) / (...) rather than 1 - TP / (...), which loses the digits of a near-perfect overlap. The sums are the parts of an overlap, as
+long as axis 0 is pooled: those of a data set seen in batches add up to the overlap of the whole.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Literal, Unpack
 
 from arrayloss.core import special
-from arrayloss.core.check import choice
-from arrayloss.core.inputs import Inputs
-from arrayloss.core.loss import loss
-from arrayloss.core.pooled import Complement, PooledCall
+from arrayloss.frontend.build import overlap
+from arrayloss.frontend.check import at_least, choice, positive
+from arrayloss.frontend.loss import Properties, loss
+from arrayloss.frontend.options import OverlapOptions
 
 Array = Any
-Axes = int | tuple[int, ...] | None
+Real = float | Array
+Link = Literal["softmax", "sigmoid"] | None
 
 
-def _inside(xp: Any, a: Array, t: Array) -> Array:
-    """a * t."""
-    return xp.where(t, a, 0.0) if special.is_hard(t) else t * a
+def link(xp: Any, x: Array, activation: str | None, axis: Any) -> tuple[Array, Callable[[], Array], Callable[[Array], Array]]:
+    """p; q = 1 - p without cancellation, when it is called; and the pullback from derivatives for p to those for x."""
+    if activation is None:
+        return x, lambda: 1 - x, lambda u: u
+    if activation == "sigmoid":
+        p, q = special.sigmoid_pair(xp, x)
+        return p, lambda: q, lambda u: p * q * u
+    argmax, p, complement, _ = special.softmax_with_complement(xp, x, axis)
+    return p, complement, lambda u: special.softmax_vjp(xp, argmax, p, u, axis)
 
 
-def _overlap(xp: Any, p: Array, q: Array, t: Array) -> Iterator[Array]:
-    t = special.as_float(xp, t, p)  # products are exact for masks, and cheaper than choices
-    yield t * p
-    yield special.beyond(xp, p, t)
-    yield t * q
+def as_masks(xp: Any, x: Array, t: Array, axis: Any, labels: bool) -> Array:
+    """Targets as numbers: 0 and 1 of labels and masks, others as they are."""
+    return special.as_float(xp, special.one_hot(xp, t, x, axis) if labels else t, x)
 
 
-def _overlap_slope(xp: Any, p: Array, q: Complement, t: Array, tp: Array, fp: Array, fn: Array) -> Array:
-    return special.mix(xp, tp - fn, fp, special.as_float(xp, t, p))  # q falls as p rises
+def _overlap(xp: Any, x: Array, t: Array, activation: str | None, axis: int | None, labels: bool) -> Iterator[Any]:
+    p, complement, to_x = link(xp, x, activation, axis)
+    t = as_masks(xp, x, t, axis, labels)
+
+    def terms() -> tuple[Array, Array, Array]:
+        hit = t * p
+        if not (labels and activation == "softmax"):
+            return hit, (1 - t) * p, t * complement()
+        off = p - hit  # exact: t is 0 or 1
+        return hit, off, t * xp.sum(off, axis=axis, keepdims=True)  # what a row's label misses is what its other classes have
+
+    yield terms
+    yield lambda tp, fp, fn: to_x(t * (tp - fn - fp) + fp)  # q falls as p rises
 
 
-def _overlap_of_squares(xp: Any, p: Array, q: Array, t: Array) -> tuple[Array, ...]:
-    miss = special.mix(xp, -q, p, t)  # p - t, without cancellation for hard targets
-    above = miss > 0
-    square = miss * miss
-    return _inside(xp, p, t), xp.where(above, square, 0.0), xp.where(above, 0.0, square)
+def _overlap_of_squares(xp: Any, x: Array, t: Array, activation: str | None, axis: int | None, labels: bool) -> Iterator[Any]:
+    p, complement, to_x = link(xp, x, activation, axis)
+    t = as_masks(xp, x, t, axis, labels)
+    miss = special.lerp(xp, p, -complement(), t)  # p - t, without cancellation for hard targets
+    is_above = miss > 0
+    yield t * p, xp.where(is_above, miss * miss, 0.0), xp.where(is_above, 0.0, miss * miss)
+    yield lambda tp, fp, fn: to_x(2 * miss * xp.where(is_above, fp, fn) + t * tp)
 
 
-def _overlap_of_squares_slope(xp: Any, p: Array, q: Complement, t: Array, tp: Array, fp: Array, fn: Array) -> Array:
-    miss = special.mix(xp, -q(), p, t)
-    return 2 * miss * xp.where(miss > 0, fp, fn) + _inside(xp, tp, t)
-
-
-def _tversky(xp: Any, tp: Array, fp: Array, fn: Array, alpha: Any, beta: Any, smooth: Any) -> Iterator[Any]:
+def _tversky(xp: Any, tp: Array, fp: Array, fn: Array, *fixed: Array, alpha: Any, beta: Any, smooth: Any, gain: Any = 1.0) -> Iterator[Any]:
+    """1 - (gain * TP + smooth) / (gain * TP + alpha * FP + beta * FN + smooth). `fixed`: sums that have no derivative."""
     miss = alpha * fp + beta * fn
-    hit = tp + smooth
+    hit = gain * tp + smooth
     # miss / (hit + miss) from the quotient of the smaller by the larger: autodiff of it cancels nothing either
-    better = miss <= hit
-    less, more = xp.where(better, miss, hit), xp.where(better, hit, miss)
-    empty = more == 0  # nothing predicted and nothing there is a perfect overlap, and flat
-    ratio = xp.where(empty, 0.0, xp.divide(less, xp.where(empty, 1.0, more)))
-    yield xp.where(better, ratio, 1.0) / (1 + ratio)
-    whole = xp.where(empty, 1.0, hit + miss)
+    is_better = miss <= hit
+    less, more = xp.where(is_better, miss, hit), xp.where(is_better, hit, miss)
+    is_empty = more == 0  # nothing predicted and nothing there is a perfect overlap, and flat
+    ratio = xp.where(is_empty, 0.0, special.quotient(xp, less, xp.where(is_empty, 1.0, more)))
+    yield xp.where(is_better, ratio, 1.0) / (1 + ratio)
+    whole = xp.where(is_empty, 1.0, hit + miss)
     share = hit / whole / whole  # the square of `whole` may underflow
-    yield -(miss / whole / whole), alpha * share, beta * share
+    yield (-gain * (miss / whole / whole), alpha * share, beta * share, *[None for _ in fixed])
 
 
-def _focal_tversky(xp: Any, tp: Array, fp: Array, fn: Array, alpha: Any, beta: Any, smooth: Any, gamma: Any) -> Iterator[Any]:
-    stages = _tversky(xp, tp, fp, fn, alpha, beta, smooth)
-    base = next(stages)
+def _focal_tversky(xp: Any, tp: Array, fp: Array, fn: Array, gamma: Any, **parameters: Any) -> Iterator[Any]:
+    steps = _tversky(xp, tp, fp, fn, **parameters)
+    base = next(steps)
+    base = xp.where(base < 0, 0.0, base)  # of probabilities an ulp above 1
     yield special.power(xp, base, gamma)
     scale = gamma * special.power(xp, base, gamma - 1)  # at a perfect overlap, where gamma < 1 has no slope, it is flat
-    yield tuple(scale * d for d in next(stages))
+    yield tuple([scale * d for d in next(steps)])
 
 
-@loss
+def _properties(activation: str | None, smooth: Any, gamma: Any = 1.0, **_: Any) -> Properties:
+    """Empty overlaps without `smooth`, and perfect ones under a power, have no slope; from logits neither is reached."""
+    of_logits = activation in ("softmax", "sigmoid")
+    is_smooth = not hasattr(smooth, "dtype") and smooth > 0
+    once, twice = (of_logits or (is_smooth and not hasattr(gamma, "dtype") and (gamma == 1 or gamma >= n)) for n in (1, 2))
+    return Properties(differentiable=once, twice_differentiable=twice, upper=1.0)
+
+
+@loss(properties=_properties)
 def dice_loss(
-    predictions: Array,
-    targets: Array,
-    *,
-    activation: str | None,
-    squared: bool = False,
-    axis: int | None = None,
-    pool_axes: Axes = None,
-    classes: Axes = None,
-    class_weights: Any = None,
-    smooth: Any = 1.0,
-    absent: str = "keep",
-    ignore_index: Axes = None,
-    weights: Any = None,
-    where: Any = None,
-    reduction: str = "mean",
-) -> PooledCall:
+    predictions: Array, targets: Array, *, activation: Link, squared: bool = False, smooth: Real = 1.0, **options: Unpack[OverlapOptions]
+) -> Array:
     """Dice loss of whole regions, pooled over the batch: segmentation. One Dice per sample and class: `pool_axes=(2, 3)` in N x C x H x W.
 
     .. code-block:: text
 
         loss = 1 - (2 * TP + smooth) / (P + T + smooth),   P = TP + FP = sum p,   T = TP + FN = sum t
 
+    Gradient: finite everywhere, from logits with all its digits on confident elements. 0 where prediction and target are empty.
+    Source: F. Milletari, N. Navab, S.-A. Ahmadi, V-Net, 3DV 2016, section 3 (with squares); L. R. Dice, Ecology 26, 1945.
+
     Parameters
     ----------
     predictions : array, floating point
         Logits, or probabilities with `activation=None`.
     targets : array
         Labels, or masks of the shape of `predictions`: boolean, integer (0 and 1, checked), or floating point from 0 to 1.
+    activation : "softmax", "sigmoid" or None
+        What makes probabilities of the predictions. None: they are probabilities, neither clipped nor checked. It has no default, since
+        a wrong guess is silent. "sigmoid" with `axis=1` is one overlap a channel, for regions that may cover each other.
     squared : bool
         Sums of squares below the line, as in V-Net: sum p**2 + sum t**2. False positives and negatives are then sums of (p - t)**2.
-    activation, axis, pool_axes, classes, class_weights, smooth, absent, weights, where, ignore_index, reduction
-        See `arrayloss.losses.segmentation`.
+    smooth : number >= 0 or 0-d array, added above and below the line
+        With 0, or a tiny number, an empty target does not push false positives down.
+    {options}
 
-    Returns
-    -------
-    array
-        0-d, or what `pool_axes` leaves with `reduction="none"`.
-
-    Notes
-    -----
-    Gradient: finite everywhere, from logits with all its digits on confident elements. 0 where prediction and target are empty.
-
-    Examples
-    --------
     >>> import numpy as np
-    >>> from arrayloss import dice_loss
     >>> probs, mask = np.array([0.9, 0.8, 0.1, 0.0]), np.array([1, 1, 0, 0])
     >>> print(f"{dice_loss(probs, mask, activation=None, smooth=0.0):.6f}")
     0.105263
-
-    Softmax over three classes, without the background:
-
-    >>> logits = np.zeros((2, 3, 4, 4))
-    >>> labels = np.ones((2, 4, 4), dtype=np.int64)
+    >>> logits, labels = np.zeros((2, 3, 4, 4)), np.ones((2, 4, 4), dtype=np.int64)  # three classes, without the background:
     >>> dice_loss(logits, labels, activation="softmax", axis=1, classes=(1, 2), reduction="none").round(4)
     array([0.4885, 0.9143])
-
-    References
-    ----------
-    F. Milletari, N. Navab, S.-A. Ahmadi, V-Net, 3DV 2016, section 3 (with squares); L. R. Dice, Ecology 26, 1945.
     """
-    inputs = Inputs(predictions=predictions)
-    squared = choice("squared", squared, {True: True, False: False})
-    return inputs.pooled(
-        _overlap_of_squares if squared else _overlap,
-        _overlap_of_squares_slope if squared else _overlap_slope,
-        _tversky,  # with both weights 1/2, and everything halved
-        0.5,
-        0.5,
-        inputs.scalar("smooth", smooth, low=0) / 2,
-        names=("tp", "fp", "fn"),
-        linear=not squared,
-        targets=targets,
-        activation=activation,
-        axis=axis,
-        pool_axes=pool_axes,
-        classes=classes,
-        class_weights=class_weights,
-        absent=absent,
-        ignore_index=ignore_index,
-        weights=weights,
-        where=where,
-        reduction=reduction,
-    )
+    kernel = _overlap_of_squares if choice("squared", squared, (True, False)) else _overlap
+    parameters: dict[str, Any] = {"alpha": 1.0, "beta": 1.0, "smooth": at_least(smooth, 0), "gain": 2.0}
+    return overlap(kernel, _tversky, predictions, targets, activation, options, **parameters)
 
 
-@loss
+@loss(properties=_properties)
 def jaccard_loss(
-    predictions: Array,
-    targets: Array,
-    *,
-    activation: str | None,
-    squared: bool = False,
-    axis: int | None = None,
-    pool_axes: Axes = None,
-    classes: Axes = None,
-    class_weights: Any = None,
-    smooth: Any = 1.0,
-    absent: str = "keep",
-    ignore_index: Axes = None,
-    weights: Any = None,
-    where: Any = None,
-    reduction: str = "mean",
-) -> PooledCall:
+    predictions: Array, targets: Array, *, activation: Link, squared: bool = False, smooth: Real = 1.0, **options: Unpack[OverlapOptions]
+) -> Array:
     """Jaccard loss, 1 - intersection / union, pooled over the batch. One per sample and class: `pool_axes=(2, 3)` in N x C x H x W.
 
     .. code-block:: text
 
         loss = 1 - (TP + smooth) / (P + T - TP + smooth),   P = TP + FP = sum p,   T = TP + FN = sum t
 
+    Gradient: finite everywhere, from logits with all its digits on confident elements. 0 where prediction and target are empty.
+    Source: M. A. Rahman, Y. Wang, Optimizing Intersection-Over-Union in Deep Neural Networks for Image Segmentation, ISVC 2016, equation 3.
+
     Parameters
     ----------
-    predictions : array, floating point
-        Logits, or probabilities with `activation=None`.
-    targets : array
-        Labels, or masks of the shape of `predictions`: boolean, integer (0 and 1, checked), or floating point from 0 to 1.
+    predictions, targets, activation, smooth
+        As for `dice_loss`.
     squared : bool
         Sums of squares below the line: sum p**2 + sum t**2 - TP. False positives and negatives are then sums of (p - t)**2.
-    activation, axis, pool_axes, classes, class_weights, smooth, absent, weights, where, ignore_index, reduction
-        See `arrayloss.losses.segmentation`.
+    {options}
 
-    Returns
-    -------
-    array
-        0-d, or what `pool_axes` leaves with `reduction="none"`.
-
-    Notes
-    -----
-    Gradient: finite everywhere, from logits with all its digits on confident elements. 0 where prediction and target are empty.
-
-    Examples
-    --------
     >>> import numpy as np
-    >>> from arrayloss import jaccard_loss
-    >>> probs, mask = np.array([0.9, 0.8, 0.1, 0.0]), np.array([1, 1, 0, 0])
-    >>> print(f"{jaccard_loss(probs, mask, activation=None, smooth=0.0):.6f}")
+    >>> print(f"{jaccard_loss(np.array([0.9, 0.8, 0.1, 0.0]), np.array([1, 1, 0, 0]), activation=None, smooth=0.0):.6f}")
     0.190476
-
-    References
-    ----------
-    M. A. Rahman, Y. Wang, Optimizing Intersection-Over-Union in Deep Neural Networks for Image Segmentation, ISVC 2016,
-    equation 3.
     """
-    inputs = Inputs(predictions=predictions)
-    squared = choice("squared", squared, {True: True, False: False})
-    return inputs.pooled(
-        _overlap_of_squares if squared else _overlap,
-        _overlap_of_squares_slope if squared else _overlap_slope,
-        _tversky,  # with both weights 1
-        1.0,
-        1.0,
-        inputs.scalar("smooth", smooth, low=0),
-        names=("tp", "fp", "fn"),
-        linear=not squared,
-        targets=targets,
-        activation=activation,
-        axis=axis,
-        pool_axes=pool_axes,
-        classes=classes,
-        class_weights=class_weights,
-        absent=absent,
-        ignore_index=ignore_index,
-        weights=weights,
-        where=where,
-        reduction=reduction,
-    )
+    kernel = _overlap_of_squares if choice("squared", squared, (True, False)) else _overlap
+    parameters: dict[str, Any] = {"alpha": 1.0, "beta": 1.0, "smooth": at_least(smooth, 0)}
+    return overlap(kernel, _tversky, predictions, targets, activation, options, **parameters)
 
 
-@loss
+@loss(properties=_properties)
 def tversky_loss(
-    predictions: Array,
-    targets: Array,
-    *,
-    activation: str | None,
-    alpha: Any,
-    beta: Any,
-    axis: int | None = None,
-    pool_axes: Axes = None,
-    classes: Axes = None,
-    class_weights: Any = None,
-    smooth: Any = 1.0,
-    absent: str = "keep",
-    ignore_index: Axes = None,
-    weights: Any = None,
-    where: Any = None,
-    reduction: str = "mean",
-) -> PooledCall:
+    predictions: Array, targets: Array, *, activation: Link, alpha: Real, beta: Real, smooth: Real = 1.0, **options: Unpack[OverlapOptions]
+) -> Array:
     """Dice with a price for each kind of error, pooled over the batch. One per sample and class: `pool_axes=(2, 3)` in N x C x H x W.
 
     .. code-block:: text
 
         loss = 1 - (TP + smooth) / (TP + alpha * FP + beta * FN + smooth)
 
+    Gradient: finite everywhere, from logits with all its digits on confident elements. 0 where prediction and target are empty.
+    Source: S. S. M. Salehi, D. Erdogmus, A. Gholipour, Tversky Loss Function for Image Segmentation, MLMI 2017, equation 4.
+
     Parameters
     ----------
-    predictions : array, floating point
-        Logits, or probabilities with `activation=None`.
-    targets : array
-        Labels, or masks of the shape of `predictions`: boolean, integer (0 and 1, checked), or floating point from 0 to 1.
-    alpha : number >= 0 or 0-d array
-        Weight of false positives. Some libraries have it the other way round.
-    beta : number >= 0 or 0-d array
-        Weight of false negatives. Both 1/2 are Dice (with half its `smooth`), both 1 are Jaccard.
-    activation, axis, pool_axes, classes, class_weights, smooth, absent, weights, where, ignore_index, reduction
-        See `arrayloss.losses.segmentation`.
+    predictions, targets, activation, smooth
+        As for `dice_loss`.
+    alpha, beta : numbers >= 0 or 0-d arrays
+        Weights of false positives and of false negatives; some libraries have them the other way round. Both 1/2 are Dice (with half
+        its `smooth`), both 1 are Jaccard.
+    {options}
 
-    Returns
-    -------
-    array
-        0-d, or what `pool_axes` leaves with `reduction="none"`.
-
-    Notes
-    -----
-    Gradient: finite everywhere, from logits with all its digits on confident elements. 0 where prediction and target are empty.
-
-    Examples
-    --------
     >>> import numpy as np
-    >>> from arrayloss import tversky_loss
-    >>> probs, mask = np.array([0.9, 0.8, 0.1, 0.0]), np.array([1, 1, 0, 0])
-    >>> print(f"{tversky_loss(probs, mask, activation=None, alpha=0.3, beta=0.7, smooth=0.0):.6f}")
-    0.123711
-
-    References
-    ----------
-    S. S. M. Salehi, D. Erdogmus, A. Gholipour, Tversky Loss Function for Image Segmentation Using 3D Fully Convolutional Deep
-    Networks, MLMI 2017, equation 4.
+    >>> print(tversky_loss(np.array([0.9, 0.2, 0.1]), np.array([1, 1, 0]), activation=None, alpha=0.3, beta=0.7, smooth=0.0).round(6))
+    0.375
     """
-    inputs = Inputs(predictions=predictions)
-    return inputs.pooled(
-        _overlap,
-        _overlap_slope,
-        _tversky,
-        inputs.scalar("alpha", alpha, low=0),
-        inputs.scalar("beta", beta, low=0),
-        inputs.scalar("smooth", smooth, low=0),
-        names=("tp", "fp", "fn"),
-        linear=True,
-        targets=targets,
-        activation=activation,
-        axis=axis,
-        pool_axes=pool_axes,
-        classes=classes,
-        class_weights=class_weights,
-        absent=absent,
-        ignore_index=ignore_index,
-        weights=weights,
-        where=where,
-        reduction=reduction,
-    )
+    parameters: dict[str, Any] = {"alpha": at_least(alpha, 0), "beta": at_least(beta, 0), "smooth": at_least(smooth, 0)}
+    return overlap(_overlap, _tversky, predictions, targets, activation, options, **parameters)
 
 
-@loss
+@loss(properties=_properties)
 def focal_tversky_loss(
     predictions: Array,
     targets: Array,
     *,
-    activation: str | None,
-    alpha: Any,
-    beta: Any,
-    gamma: Any = 0.75,
-    axis: int | None = None,
-    pool_axes: Axes = None,
-    classes: Axes = None,
-    class_weights: Any = None,
-    smooth: Any = 1.0,
-    absent: str = "keep",
-    ignore_index: Axes = None,
-    weights: Any = None,
-    where: Any = None,
-    reduction: str = "mean",
-) -> PooledCall:
+    activation: Link,
+    alpha: Real,
+    beta: Real,
+    gamma: Real = 0.75,
+    smooth: Real = 1.0,
+    **options: Unpack[OverlapOptions],
+) -> Array:
     """Tversky loss raised to a power, class by class before the mean, pooled over the batch. One per sample and class: `pool_axes=(2, 3)`.
 
     .. code-block:: text
 
         loss = (1 - (TP + smooth) / (TP + alpha * FP + beta * FN + smooth))**gamma
 
+    Gradient: finite; at a perfect overlap, where no slope exists for gamma < 1, it is 0.
+    Source: N. Abraham, N. M. Khan, A Novel Focal Tversky Loss Function with Improved Attention U-Net, ISBI 2019, equation 4.
+
     Parameters
     ----------
-    predictions : array, floating point
-        Logits, or probabilities with `activation=None`.
-    targets : array
-        Labels, or masks of the shape of `predictions`: boolean, integer (0 and 1, checked), or floating point from 0 to 1.
-    alpha : number >= 0 or 0-d array
-        Weight of false positives.
-    beta : number >= 0 or 0-d array
-        Weight of false negatives.
+    predictions, targets, activation, alpha, beta, smooth
+        As for `tversky_loss`.
     gamma : number > 0 or 0-d array
         Below 1 it raises small losses, above 1 it lowers them. The paper's gamma is 1 over this one: its 4/3 is 0.75.
-    activation, axis, pool_axes, classes, class_weights, smooth, absent, weights, where, ignore_index, reduction
-        See `arrayloss.losses.segmentation`.
+    {options}
 
-    Returns
-    -------
-    array
-        0-d, or what `pool_axes` leaves with `reduction="none"`.
-
-    Notes
-    -----
-    Gradient: finite; at a perfect overlap, where no slope exists for gamma < 1, it is 0.
-
-    Examples
-    --------
     >>> import numpy as np
-    >>> from arrayloss import focal_tversky_loss
-    >>> probs, mask = np.array([0.9, 0.8, 0.1, 0.0]), np.array([1, 1, 0, 0])
-    >>> print(f"{focal_tversky_loss(probs, mask, activation=None, alpha=0.3, beta=0.7, smooth=0.0):.6f}")
-    0.208597
-
-    References
-    ----------
-    N. Abraham, N. M. Khan, A Novel Focal Tversky Loss Function with Improved Attention U-Net for Lesion Segmentation, ISBI 2019,
-    equation 4.
+    >>> print(f"{focal_tversky_loss(np.array([0.9, 0.2]), np.array([1, 1]), activation=None, alpha=0.3, beta=0.7, smooth=0.0):.6f}")
+    0.468782
     """
-    inputs = Inputs(predictions=predictions)
-    return inputs.pooled(
-        _overlap,
-        _overlap_slope,
-        _focal_tversky,
-        inputs.scalar("alpha", alpha, low=0),
-        inputs.scalar("beta", beta, low=0),
-        inputs.scalar("smooth", smooth, low=0),
-        inputs.scalar("gamma", gamma, above=0),
-        names=("tp", "fp", "fn"),
-        linear=True,
-        targets=targets,
-        activation=activation,
-        axis=axis,
-        pool_axes=pool_axes,
-        classes=classes,
-        class_weights=class_weights,
-        absent=absent,
-        ignore_index=ignore_index,
-        weights=weights,
-        where=where,
-        reduction=reduction,
-    )
+    parameters: dict[str, Any] = {"alpha": at_least(alpha, 0), "beta": at_least(beta, 0), "smooth": at_least(smooth, 0)}
+    return overlap(_overlap, _focal_tversky, predictions, targets, activation, options, gamma=positive(gamma), **parameters)
 
 
-def _overlap_and_volume(xp: Any, p: Array, q: Array, t: Array) -> Iterator[Array]:
-    yield from _overlap(xp, p, q, t)
-    yield special.as_float(xp, t, p)
+def _overlap_and_volume(xp: Any, x: Array, t: Array, axis: int | None, labels: bool, **options: Any) -> Iterator[Any]:
+    terms, pullback = _overlap(xp, x, t, axis=axis, labels=labels, **options)
+    yield lambda: (*terms(), as_masks(xp, x, t, axis, labels))
+    yield lambda tp, fp, fn, volume: pullback(tp, fp, fn)
 
 
-def _overlap_and_volume_slope(xp: Any, p: Array, q: Complement, t: Array, tp: Array, fp: Array, fn: Array, volume: Array) -> Array:
-    return _overlap_slope(xp, p, q, t, tp, fp, fn)
+def _inverse_volumes(xp: Any, tp: Array, fp: Array, fn: Array, volume: Array, axis: int, exponent: int) -> Array:
+    """volume**-exponent up to a factor: 1 for the smallest volume that is not 0, and for those that are 0."""
+    is_absent = volume == 0
+    smallest = xp.min(xp.where(is_absent, float("inf"), volume), axis=axis, keepdims=True)
+    smallest = xp.where(smallest == float("inf"), 1.0, smallest)
+    return special.power(xp, xp.where(is_absent, 1.0, smallest / xp.where(is_absent, 1.0, volume)), exponent)
 
 
-@loss
+_WEIGHTINGS = {name: partial(_inverse_volumes, exponent=n) for name, n in (("square", 2), ("simple", 1), ("uniform", 0))}
+
+
+@loss(properties=_properties)
 def generalized_dice_loss(
     predictions: Array,
     targets: Array,
     *,
-    activation: str | None,
-    volume_weights: str = "square",
-    axis: int | None = None,
-    pool_axes: Axes = None,
-    classes: Axes = None,
-    class_weights: Any = None,
-    smooth: Any = 1.0,
-    absent: str = "keep",
-    ignore_index: Axes = None,
-    weights: Any = None,
-    where: Any = None,
-    reduction: str = "mean",
-) -> PooledCall:
+    activation: Link,
+    volume_weights: Literal["square", "simple", "uniform"] = "square",
+    smooth: Real = 1.0,
+    **options: Unpack[OverlapOptions],
+) -> Array:
     """One Dice of all classes, the rare as heavy as the common, pooled over the batch. One per sample: `pool_axes=(2, 3)`.
 
     .. code-block:: text
 
         loss = 1 - (2 * sum_c w_c * TP_c + smooth) / (sum_c w_c * (P_c + T_c) + smooth),   w_c = (min T / T_c)**2
 
+    Gradient: finite everywhere. The weights are constants of the predictions; `class_weights` multiply them. `axis` must be named.
+    Source: C. H. Sudre et al., Generalised Dice overlap as a deep learning loss function, DLMIA 2017, section 2.2.
+
     Parameters
     ----------
-    predictions : array, floating point
-        Logits, or probabilities with `activation=None`.
-    targets : array
-        Labels, or masks of the shape of `predictions`: boolean, integer (0 and 1, checked), or floating point from 0 to 1.
+    predictions, targets, activation, smooth
+        As for `dice_loss`; `smooth` is a number of elements of the rarest class.
     volume_weights : "square", "simple" or "uniform"
-        w_c from the volume T_c of the class in the target: T_c**-2, T_c**-1, or 1 for all. They are scaled so that the rarest
-        class that is there weighs 1, and `smooth` is a number of its elements. A class that is absent weighs 1 too, as much as the
-        rarest (or 0 with `absent="skip"`); T_c = 0 never makes it the whole loss.
-    activation, axis, pool_axes, classes, class_weights, smooth, absent, weights, where, ignore_index, reduction
-        See `arrayloss.losses.segmentation`.
+        w_c from the volume T_c of the class in the target: T_c**-2, T_c**-1, or 1 for all. They are scaled so that the rarest class
+        that is there weighs 1. A class that is absent weighs 1 too (or 0 with `absent="skip"`): T_c = 0 never makes it the whole loss.
+    {options}
 
-    Returns
-    -------
-    array
-        0-d, or what `pool_axes` leaves with `reduction="none"`.
-
-    Notes
-    -----
-    `axis` must be named; `class_weights` multiply w_c. Gradient: finite everywhere. The weights are constants of the
-    predictions.
-
-    Examples
-    --------
     >>> import numpy as np
-    >>> from arrayloss import generalized_dice_loss
     >>> logits = np.array([[4.0, 0.0, 0.0], [3.0, 1.0, 0.0], [0.0, 2.0, 0.0]])
     >>> print(f"{generalized_dice_loss(logits, np.array([0, 0, 1]), activation='softmax', axis=1, smooth=0.0):.6f}")
     0.191129
-
-    References
-    ----------
-    C. H. Sudre et al., Generalised Dice overlap as a deep learning loss function for highly unbalanced segmentations, DLMIA 2017,
-    section 2.2.
     """
-    inputs = Inputs(predictions=predictions)
-    if axis is None:
+    weighting = _WEIGHTINGS[choice("volume_weights", volume_weights, tuple(_WEIGHTINGS))]
+    if options.get("axis") is None:
         raise ValueError("axis must be named for generalized_dice_loss: it weighs classes")
-    return inputs.pooled(
-        _overlap_and_volume,
-        _overlap_and_volume_slope,
-        _tversky,
-        0.5,
-        0.5,
-        inputs.scalar("smooth", smooth, low=0) / 2,
-        volumes=choice("volume_weights", volume_weights, {"square": 2, "simple": 1, "uniform": 0}),
-        names=("tp", "fp", "fn", "volume"),
-        targets=targets,
-        activation=activation,
-        axis=axis,
-        pool_axes=pool_axes,
-        classes=classes,
-        class_weights=class_weights,
-        absent=absent,
-        ignore_index=ignore_index,
-        weights=weights,
-        where=where,
-        reduction=reduction,
-    )
+    parameters: dict[str, Any] = {"alpha": 1.0, "beta": 1.0, "smooth": at_least(smooth, 0), "gain": 2.0}
+    parameters |= {"names": ("tp", "fp", "fn", "volume"), "weighting": weighting}
+    return overlap(_overlap_and_volume, _tversky, predictions, targets, activation, options, **parameters)

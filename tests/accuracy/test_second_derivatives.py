@@ -8,24 +8,28 @@ in a slope need not be safe to differentiate: 1/b in the derivative of a/b is in
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
-from helpers import library
-from mpmath import mpf
 
-from arrayloss.consistency import oracles
-from arrayloss.consistency.oracles import ORACLES
-from arrayloss.core.loss import REGISTRY
+from arrayloss.check.accuracy import Batch
+from arrayloss.check.definitions import DEFINITIONS, Definition
+from arrayloss.check.points import ROWS, Problem
+from arrayloss.check.run import loss_options, named_loss
+
+from ..exact import with_answers
+
+pytestmark = pytest.mark.exhaustive
 
 SIZES = [0.0, *(s * v for v in (1e-6, 1.0, 30.0, 80.0, 90.0, 100.0, 1e4) for s in (1, -1))]
 PROBABILITIES = [1e-30, 1e-18, 1e-6, 0.25, 0.5, 0.75, 1 - 1e-6, 1 - 2.0**-24]
-TARGETS = {"binary": [0, 1], "unit": [0.0, 1.0, 0.25, 1e-6, 1 - 1e-6], "real": [0.125, 0.625, -90.5], "labels": [0, 1, 2]}
-TARGETS["logits"] = [(0.0, 0.0, 0.0), (1.0, -1.0, 0.0), (-40.0, 0.0, 1e-6), (90.0, 0.0, 0.0)]
+TARGETS: dict[str, list[Any]] = {"binary": [0, 1], "unit": [0.0, 1.0, 0.25, 1e-6, 1 - 1e-6], "real": [0.125, 0.625, -90.5]}
+TARGETS |= {"labels": [0, 1, 2], "logits": [(0.0, 0.0, 0.0), (1.0, -1.0, 0.0), (-40.0, 0.0, 1e-6), (90.0, 0.0, 0.0)]}
 TARGETS["distribution"] = [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.125, 0.625, 0.25), (1 - 1e-6, 0.0, 1e-6)]
-DOMAINS = {"real": SIZES, "positive": [1.0], "unit": PROBABILITIES, "logits": [(x, 0.0, 0.0) for x in SIZES]}
+DOMAINS: dict[str, list[Any]] = {"real": SIZES, "positive": [1.0], "unit": PROBABILITIES, "logits": [(x, 0.0, 0.0) for x in SIZES]}
 DOMAINS["log_probs"] = [(-1.0, x, -2.0) for x in SIZES if x <= 0]
 DOMAINS["probs"] = [(p, (1 - p) * 0.75, (1 - p) * 0.25) for p in PROBABILITIES]
 GAMMAS = (0.0, 0.25, 0.5, 1.0, 2.0, 5.0)
@@ -39,221 +43,178 @@ RELATIVE = 4 * 2.0**-23
 FLUSHED = 2.0**-126 * 128
 
 
-@dataclass(frozen=True)
-class Sample:
-    """Predictions and targets of one loss, as float32 numbers, and the exact second derivatives with the sums of their terms."""
-
-    loss: str
-    options: tuple
-    domain: tuple
-    rows: bool
-    predictions: tuple
-    targets: np.ndarray
-    exact: tuple
-    terms: tuple
-
-    def __str__(self):
-        kind = "soft" if self.targets.dtype.kind == "f" else "hard"
-        return "-".join([self.loss, self.domain[0], kind, *(f"{k}={v}" for k, v in self.options if k != "given")])
-
-    def call(self, *arrays, reduction="sum"):
-        return REGISTRY[self.loss](*arrays, reduction=reduction, **dict(self.options), **({"axis": -1} if self.rows else {}))
-
-    @property
-    def positions(self):
-        """Which entries of a row are differentiated together: one after the other; elements all at once."""
-        return range(3) if self.rows else [slice(None)]
+def _forms() -> Iterator[tuple[Definition, str, Mapping[str, Any]]]:
+    """Every loss of elements and rows: kinds of targets, options, every gamma where there is one."""
+    for definition in itertools.chain.from_iterable(DEFINITIONS.values()):
+        if not definition.whole:
+            gammas = [{**definition.options[0], "gamma": g} for g in GAMMAS] if definition.gamma({}) else []
+            several = {tuple(sorted(o.items())): o for o in (*definition.options, *gammas)}
+            yield from ((definition, kind, options) for kind in definition.targets for options in several.values())
 
 
-def asked():
-    """(loss, oracle, kind of targets, options): all that is registered with a definition, every gamma where there is one."""
-    for loss, forms in ORACLES.items():
-        for oracle in forms:
-            options = {tuple(sorted(o.items())): dict(o) for o in oracle.options}
-            if "focal" in loss:
-                made = [{k: v for k, v in oracle.options[0].items() if k == "given"} | {"gamma": g} for g in GAMMAS]
-                options |= {tuple(sorted(o.items())): o for o in made}
-            yield from ((loss, oracle, kind, o) for kind in oracle.targets for o in options.values())
+FORMS = list(_forms())
+NAMES = [f"{d.loss}-{d.given}-{kind}-{'-'.join(f'{k}={v}' for k, v in o.items())}" for d, kind, o in FORMS]
+SOFT = [i for i, (_, kind, _) in enumerate(FORMS) if kind not in ("binary", "labels")]
+every_sample = pytest.mark.parametrize("number", range(len(FORMS)), ids=NAMES)
 
 
 @cache
-def sample(number):
-    loss, oracle, kind, options = list(asked())[number]
-    first = DOMAINS[oracle.predictions[0]]
-    points = [(p, t) for p, t in itertools.product(first, TARGETS[kind]) if not _overflows(oracle, p, t)]
+def _batch(number: int) -> Batch:
+    definition, kind, options = FORMS[number]
+    domain, *others = definition.predictions
+    rows = domain in ROWS
+    points = [(p, t) for p, t in itertools.product(DOMAINS[domain], TARGETS[kind]) if not _overflows(definition, p, t)]
     points = (points * (LENGTH // len(points) + 1))[:LENGTH]
-    x = np.array([p for p, _ in points], dtype=np.float32)
-    t = np.array([t for _, t in points])
-    t = t.astype(np.float32) if t.dtype.kind == "f" else t.astype(np.int32)
-    predictions = (x, *(np.full(x.shape, DOMAINS[d][0], dtype=np.float32) for d in oracle.predictions[1:]))
-    exact, terms = [np.zeros(x.shape) for _ in predictions], [np.zeros(x.shape) for _ in predictions]
-    known = {}
-    for i in range(LENGTH):
-        key = points[i]
-        if key not in known:
-            known[key] = _exact(oracle, [p[i] for p in predictions], t[i], options)
-        for j, (d, s) in enumerate(known[key]):
-            exact[j][i], terms[j][i] = d, s
-    return Sample(loss, tuple(options.items()), oracle.predictions, oracle.rows, predictions, t, tuple(exact), tuple(terms))
+    x = np.array([p for p, _ in points], dtype=float)
+    predictions = (x, *[np.full(x.shape, DOMAINS[d][0]) for d in others])
+    problem = Problem(kind, predictions, np.array([t for _, t in points]), -1 if rows else None, options)
+    return Batch(definition, problem.rounded("float32"), "float32")
 
 
-def _overflows(oracle, p, t):
+def _overflows(definition: Definition, p: Any, t: Any) -> bool:
     """Whether a probability has a second derivative of -log(p) that float32 cannot hold: a focal factor may make it finite again."""
-    return oracle.predictions[0] in ("unit", "probs") and np.ravel(p)[0] < 1e-19 and np.ndim(t) == oracle.rows and np.ravel(t)[0] > 0
+    rows = definition.predictions[0] == "probs"
+    return (rows or definition.predictions[0] == "unit") and np.ravel(p)[0] < 1e-19 and np.ndim(t) == rows and np.ravel(t)[0] > 0
 
 
-def _exact(oracle, entries, t, options):
-    """Second derivatives of one element or row in every prediction, and their terms."""
-    if oracle.rows:
-        row = [[mpf(float(v)) for v in p] for p in entries]
-        t = int(t) if t.ndim == 0 else [mpf(float(v)) for v in t]
-        jets = [[oracles.jet(oracle, row, t, options, (j, c)) for c in range(3)] for j in range(len(row))]
-        return [([float(j.orders[2]) for j in of], [float(j.terms[2]) for j in of]) for of in jets]
-    numbers = [mpf(float(v)) for v in entries]
-    jets = [oracles.jet(oracle, numbers, mpf(float(t)), options, j) for j in range(len(numbers))]
-    return [(float(j.orders[2]), float(j.terms[2])) for j in jets]
+class Sample:
+    """A batch as float32 arrays, and the exact second derivatives with the sums of their terms."""
+
+    def __init__(self, config: pytest.Config, number: int) -> None:
+        self.batch = with_answers(config, _batch(number))
+        problem = self.problem = self.batch.problem
+        self.predictions = [p.astype(np.float32) for p in problem.predictions]
+        self.targets = problem.targets.astype(np.int32 if problem.labels else np.float32)
+        self.options = loss_options(problem, "sum")
+        self.places: list[Any] = [slice(None)] if problem.axis is None else [0, 1, 2]  # entries of a row move one after the other
+        hess = self.batch.exact.get("hess")  # not promised for all
+        self.exact = hess or self.batch.definition.exact(problem, ("hess",))["hess"]
+
+    def call(self, *arrays: Any) -> Any:
+        """The sum of the losses."""
+        return named_loss(self.batch.definition.loss)(*arrays, **self.options)
+
+    def assert_right(self, second: Any) -> None:
+        """Finite wherever float32 can hold the exact second derivative, and close to it."""
+        problem = self.problem
+        size = np.minimum(np.abs(problem.predictions[0]), 100.0) if self.batch.definition.predictions[0] in ("real", "logits") else 0.0
+        for exact, a in zip(self.exact, second, strict=True):
+            computed = np.asarray(a, dtype=np.float64)
+            allowed = RELATIVE * (1 + self.batch.gamma) * (1 + size / 16) * np.fmax(exact.terms, np.abs(exact.high)) + FLUSHED
+            wrong = (np.abs(exact.high) < 2.0**127) & ~(np.abs(computed - exact.high) <= allowed)  # NaN is wrong
+            places = list(zip(*np.nonzero(wrong), strict=True))
+            at = [(problem.predictions[0][i[0]], problem.targets[i[0]], i, exact.high[i], computed[i]) for i in places]
+            assert not at, f"prediction, target, place, exact, computed: {at[:8]} of {len(at)}"
 
 
-SAMPLES = [f"{loss}-{oracle.predictions[0]}-{kind}-{options}" for loss, oracle, kind, options in asked()]
-every_sample = pytest.mark.parametrize("number", range(len(SAMPLES)), ids=SAMPLES)
-
-
-def right(made, second):
-    """Finite wherever float32 can hold the exact second derivative, and close to it."""
-    for j, (exact, terms) in enumerate(zip(made.exact, made.terms, strict=True)):
-        computed = np.asarray(second[j], dtype=np.float64)
-        held = np.abs(exact) < 2.0**127
-        gamma = dict(made.options).get("gamma", 2.0)
-        size = np.minimum(np.abs(made.predictions[0]), 100.0) if made.domain[0] in ("real", "logits") else 0.0
-        allowed = RELATIVE * (1 + gamma) * (1 + size / 16) * np.fmax(terms, np.abs(exact)) + FLUSHED
-        wrong = held & ~(np.abs(computed - exact) <= allowed)  # NaN is wrong
-        at = [(made.predictions[0][i[0]], made.targets[i[0]], i, exact[i], computed[i]) for i in zip(*np.nonzero(wrong), strict=True)]
-        assert not at, f"{made}: prediction, target, place, exact, computed: {at[:8]} of {len(at)}"
-
-
-def in_torch(made):
-    import torch
-
-    return [torch.from_numpy(p.copy()) for p in made.predictions], torch.from_numpy(made.targets.copy())
-
-
-@every_sample
-def test_torch_double_backward_of_the_fast_path(number):
-    library("torch")
-    import torch
-
-    made = sample(number)
-    predictions, t = in_torch(made)
-    predictions = [p.requires_grad_() for p in predictions]
-    slopes = torch.autograd.grad(made.call(*predictions, t), predictions, create_graph=True)
-    second = [torch.zeros_like(p) for p in predictions]
-    for j, p in enumerate(predictions):
-        for c in made.positions:
-            if slopes[j].requires_grad:
-                (moved,) = torch.autograd.grad(slopes[j][..., c].sum(), p, retain_graph=True, allow_unused=True)
-                if moved is not None:
-                    second[j][..., c] = moved[..., c]
-    right(made, [s.detach().numpy() for s in second])
+@pytest.fixture
+def sample(request: pytest.FixtureRequest, number: int) -> Sample:
+    return Sample(request.config, number)
 
 
 @every_sample
-def test_torch_transforms_of_the_general_path(number):
-    library("torch")
+def test_torch_double_backward_of_the_fast_path(sample, needs):
+    needs("torch")
     import torch
 
-    made = sample(number)
-    predictions, t = in_torch(made)
+    predictions, t = [torch.from_numpy(p).requires_grad_() for p in sample.predictions], torch.from_numpy(sample.targets)
+    slopes = torch.autograd.grad(sample.call(*predictions, t), predictions, create_graph=True)
+    second = [torch.zeros_like(p) for p in predictions]
+    for j, p in enumerate(predictions):
+        for c in sample.places if slopes[j].requires_grad else ():
+            (moved,) = torch.autograd.grad(slopes[j][..., c].sum(), p, retain_graph=True, allow_unused=True)
+            if moved is not None:
+                second[j][..., c] = moved[..., c]
+    sample.assert_right([s.detach().numpy() for s in second])
+
+
+@every_sample
+def test_torch_transforms_of_the_general_path(sample, needs):
+    needs("torch")
+    import torch
+
+    predictions, t = [torch.from_numpy(p) for p in sample.predictions], torch.from_numpy(sample.targets)
     second = [torch.zeros_like(p) for p in predictions]
     for j, p in enumerate(predictions):
 
-        def slope(x, j=j):
-            return torch.func.grad(lambda a: made.call(*predictions[:j], a, *predictions[j + 1 :], t))(x)
+        def slope(x: Any, j: int = j) -> Any:
+            return torch.func.grad(lambda a: sample.call(*predictions[:j], a, *predictions[j + 1 :], t))(x)
 
-        for c in made.positions:
+        for c in sample.places:
             direction = torch.zeros_like(p)
             direction[..., c] = 1
             second[j][..., c] = torch.func.jvp(slope, (p,), (direction,))[1][..., c]
-    right(made, [s.numpy() for s in second])
+    sample.assert_right([s.numpy() for s in second])
 
 
 @every_sample
-def test_jax_jvp_of_grad(number):
-    library("jax")
+def test_jax_jvp_of_grad(sample, needs):
+    needs("jax")
     import jax
     import jax.numpy as jnp
 
-    made = sample(number)
     with jax.disable_jit():
-        predictions, t = [jnp.asarray(p) for p in made.predictions], jnp.asarray(made.targets)
+        predictions, t = [jnp.asarray(p) for p in sample.predictions], jnp.asarray(sample.targets)
         second = [np.zeros(p.shape) for p in predictions]
         for j, p in enumerate(predictions):
 
-            def slope(x, j=j):
-                return jax.grad(lambda a: made.call(*predictions[:j], a, *predictions[j + 1 :], t))(x)
+            def slope(x: Any, j: int = j) -> Any:
+                return jax.grad(lambda a: sample.call(*predictions[:j], a, *predictions[j + 1 :], t))(x)
 
-            for c in made.positions:
+            for c in sample.places:
                 direction = np.zeros(p.shape, np.float32)
                 direction[..., c] = 1
                 second[j][..., c] = jax.jvp(slope, (p,), (jnp.asarray(direction),))[1][..., c]
-    right(made, second)
+    sample.assert_right(second)
 
 
-@pytest.mark.parametrize("name", ["sigmoid_focal_loss", "softmax_focal_loss", "sigmoid_cross_entropy", "softmax_cross_entropy"])
-def test_jax_compiles_second_derivatives_and_differentiates_backwards_twice(name):
+def _is_compiled(definition: Definition, kind: str, options: Mapping[str, Any]) -> bool:
+    """Cross-entropies and focal losses of logits, each with one set of options: compiling takes seconds."""
+    names = "sigmoid_cross_entropy", "sigmoid_focal_loss", "softmax_cross_entropy", "softmax_focal_loss"
+    return definition.loss in names and definition.predictions[0] in ("real", "logits") and options in ({}, {"gamma": 0.25})
+
+
+COMPILED = [i for i, form in enumerate(FORMS) if _is_compiled(*form)]
+
+
+@pytest.mark.parametrize("number", COMPILED, ids=[NAMES[i] for i in COMPILED])
+def test_jax_compiles_second_derivatives_and_differentiates_backwards_twice(sample, needs):
     """A compiler reorders the factors, and reverse over reverse multiplies them in another order."""
-    library("jax")
+    needs("jax")
     import jax
     import jax.numpy as jnp
 
-    for number, (loss, oracle, _, options) in enumerate(asked()):
-        if (
-            loss == name
-            and oracle.predictions[0] in ("real", "logits")
-            and set(options) <= {"gamma"}
-            and options.get("gamma") in (None, 0.25)
-        ):
-            made = sample(number)
-            x, t = jnp.asarray(made.predictions[0]), jnp.asarray(made.targets)
+    x, t = jnp.asarray(sample.predictions[0]), jnp.asarray(sample.targets)
 
-            def slope(x, t, made=made):
-                return jax.grad(made.call)(x, t)
+    def slope(x: Any, t: Any) -> Any:
+        return jax.grad(sample.call)(x, t)
 
-            if made.rows:
-                rows = jax.jit(jax.vmap(jax.jacrev(slope), axis_size=LENGTH))(x, t)
-                right(made, [np.diagonal(rows, axis1=-2, axis2=-1)])
-            else:
-                right(made, [jax.jit(jax.grad(lambda x, t, slope=slope: slope(x, t).sum()))(x, t)])
+    if sample.problem.axis is None:
+        sample.assert_right([jax.jit(jax.grad(lambda x, t: slope(x, t).sum()))(x, t)])
+    else:
+        rows = jax.jit(jax.vmap(jax.jacrev(slope), axis_size=LENGTH))(x, t)
+        sample.assert_right([np.diagonal(rows, axis1=-2, axis2=-1)])
 
 
-SOFT = [i for i, (_, oracle, kind, _) in enumerate(asked()) if kind in ("unit", "distribution", "real", "logits")]
-
-
-@pytest.mark.parametrize("number", SOFT, ids=[SAMPLES[i] for i in SOFT])
-def test_mixed_second_derivatives_in_prediction_and_target_are_finite(number):
+@pytest.mark.parametrize("number", SOFT, ids=[NAMES[i] for i in SOFT])
+def test_mixed_second_derivatives_in_prediction_and_target_are_finite(sample, needs):
     """A target that learns beside a prediction: the slope that is written down is differentiated in the target.
 
     Where a focal loss of 0 < gamma < 1 is certain it is infinite itself, as miss ** (gamma - 1); there it only must not be NaN.
     """
-    library("torch")
-    library("jax")
+    needs("torch", "jax")
     import jax
     import jax.numpy as jnp
     import torch
 
-    made = sample(number)
-    predictions, t = in_torch(made)
-    x = predictions[0].requires_grad_()
-    t.requires_grad_()
-    (slope,) = torch.autograd.grad(made.call(x, *predictions[1:], t), x, create_graph=True)
+    x, *rest = [torch.from_numpy(p) for p in sample.predictions]
+    t = torch.from_numpy(sample.targets).requires_grad_()
+    x.requires_grad_()
+    (slope,) = torch.autograd.grad(sample.call(x, *rest, t), x, create_graph=True)
     (mixed,) = torch.autograd.grad(slope.sum(), t)
     with jax.disable_jit():
-        others, t = [jnp.asarray(p) for p in made.predictions[1:]], jnp.asarray(made.targets)
-
-        def bend(t):
-            return jax.grad(made.call)(jnp.asarray(made.predictions[0]), *others, t)
-
-        _, moved = jax.jvp(bend, (t,), (jnp.ones_like(t),))
+        others, y = [jnp.asarray(p) for p in sample.predictions[1:]], jnp.asarray(sample.targets)
+        _, moved = jax.jvp(lambda t: jax.grad(sample.call)(jnp.asarray(sample.predictions[0]), *others, t), (y,), (jnp.ones_like(y),))
     for computed in (mixed.numpy(), np.asarray(moved)):
-        infinite = 0 < dict(made.options).get("gamma", 2.0) < 1
-        wrong = np.isnan(computed) if infinite else ~np.isfinite(computed)
-        assert not wrong.any(), [(x_, t_) for x_, t_, w in zip(made.predictions[0], made.targets, wrong, strict=True) if np.any(w)][:8]
+        wrong = np.isnan(computed) if 0 < sample.batch.gamma < 1 else ~np.isfinite(computed)
+        assert not wrong.any(), [(x_, t_) for x_, t_, w in zip(sample.predictions[0], sample.targets, wrong, strict=True) if np.any(w)][:8]

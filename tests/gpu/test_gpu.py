@@ -1,30 +1,34 @@
-"""What only a GPU can show. `pytest -m gpu -s tests/gpu` runs all of it and prints the table for the README."""
+"""What only a GPU can show. `pytest -m gpu -s tests/gpu` runs all of it and prints a table of times for docs/cupy.md."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from importlib import import_module, util
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
-from drawn import CASES, Case
 from numpy.testing import assert_allclose
 
 import arrayloss as al
+from arrayloss.check.definitions import DEFINITIONS
+from arrayloss.check.points import batches
+
+from ..helpers import BACKENDS, EPSILON, several
 
 pytestmark = pytest.mark.gpu
+CUPY = BACKENDS["cupy"]
 SIZE = 2**24  # elements; 64 MiB of float32
 ROWS, CLASSES = 2**14, 2**10
+VOLUMES = (2, 46, 64, 64, 64)
 
 
 def no_gpu() -> str | None:
     """Why nothing here can run."""
-    if util.find_spec("cupy") is None:
-        return "needs a GPU and CuPy; CuPy is not installed"
     if util.find_spec("cupy_cpu") is not None:
         return "needs a GPU; this is the CPU double of CuPy"
-    return None if import_module("cupy").is_available() else "needs a GPU; CuPy finds none"
+    return f"needs a GPU; {CUPY.missing()}" if CUPY.missing() else None
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +49,7 @@ def torch(cupy: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def table() -> Iterator[list[tuple[str, ...]]]:
-    rows: list[tuple[str, ...]] = [("value and gradient", "one kernel", "array calls", "torch, same GPU"), ("---", "---:", "---:", "---:")]
+    rows: list[tuple[str, ...]] = [("value and gradient", "generated kernels", "array calls", "torch, same GPU"), ("---", *["---:"] * 3)]
     yield rows
     if len(rows) > 2:
         print("\n" + "\n".join("| " + " | ".join(row) + " |" for row in rows))
@@ -70,71 +74,79 @@ def peak(cupy: Any, function: Callable[[], Any]) -> int:
     return max(most) - before
 
 
-def milliseconds(cupy: Any, function: Callable[[], Any]) -> float:
+def milliseconds(function: Callable[[], Any]) -> float:
     """The median of twenty runs on the GPU's own clock, after a warm-up that compiles."""
     times = import_module("cupyx.profiler").benchmark(function, n_repeat=20, n_warmup=3).gpu_times[0]
     return float(np.median(times)) * 1e3
 
 
-def drawn(cupy: Any) -> dict[str, tuple[Any, Any, Any]]:
-    """A large call of three losses."""
+def large_calls(cupy: Any) -> dict[str, Callable[[], Any]]:
+    """Value and gradient of four losses."""
     rng = np.random.default_rng(0)
-    x, t = rng.normal(size=SIZE).astype(np.float32), rng.integers(0, 2, size=SIZE).astype(np.float32)
-    rows, labels = rng.normal(size=(ROWS, CLASSES)).astype(np.float32), rng.integers(0, CLASSES, size=ROWS)
+    x, t = (cupy.asarray(a.astype(np.float32)) for a in (rng.normal(size=SIZE), rng.integers(0, 2, size=SIZE)))
+    rows, labels = cupy.asarray(rng.normal(size=(ROWS, CLASSES)).astype(np.float32)), cupy.asarray(rng.integers(0, CLASSES, size=ROWS))
+    volumes = cupy.asarray(rng.normal(size=VOLUMES).astype(np.float32))
+    regions = cupy.asarray(rng.integers(0, VOLUMES[1], size=(VOLUMES[0], *VOLUMES[2:])))
     return {
-        "sigmoid cross-entropy, 16M": (al.sigmoid_cross_entropy, cupy.asarray(x), cupy.asarray(t)),
-        "sigmoid focal loss, 16M": (al.sigmoid_focal_loss, cupy.asarray(x), cupy.asarray(t)),
-        "softmax cross-entropy, 16k x 1k": (al.softmax_cross_entropy, cupy.asarray(rows), cupy.asarray(labels)),
+        "sigmoid cross-entropy, 16M": lambda: al.sigmoid_cross_entropy.value_and_grad(x, t),
+        "sigmoid focal loss, 16M": lambda: al.sigmoid_focal_loss.value_and_grad(x, t),
+        "softmax cross-entropy, 16k x 1k": lambda: al.softmax_cross_entropy.value_and_grad(rows, labels),
+        "Dice, 2 x 46 x 64^3": lambda: al.dice_loss.value_and_grad(volumes, regions, activation="softmax", axis=1),
     }
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_values_and_gradients_are_those_of_numpy(case: Case, dtype: str, cupy: Any) -> None:
-    predictions, targets = case.draw(samples=64)
-    there = [cupy.asarray(p.astype(dtype)) for p in predictions]
-    t = cupy.asarray(targets.astype(dtype) if targets.dtype.kind == "f" else targets)
-    value, gradients = case.loss.value_and_grad(*there, t, **case.options)
-    exact_t = t.get().astype(np.float64) if targets.dtype.kind == "f" else targets
-    expected, slopes = case.loss.value_and_grad(*(p.get().astype(np.float64) for p in there), exact_t, **case.options)
-    epsilon = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10}[dtype]
-    of_value = max(epsilon, 2.0**-23) if dtype == "float16" else epsilon
-    assert_allclose(value.get(), expected, rtol=32 * (2.0**-23 if dtype == "float16" else of_value))
-    for g, s in zip(*(a if isinstance(a, tuple) else (a,) for a in (gradients, slopes)), strict=True):
-        assert_allclose(g.get(), s, rtol=32 * epsilon, atol=epsilon / 64)
+@pytest.mark.parametrize("name", DEFINITIONS)
+def test_values_and_gradients_are_those_of_numpy(name: str, cupy: Any) -> None:
+    """Of every option, for every kind of targets, in every dtype."""
+    loss = getattr(al, name)
+    rows = [(d, kind, options) for d in DEFINITIONS[name] for kind in d.targets for options in d.options]
+    for (definition, kind, options), dtype in product(rows, ("float32", "float64", "float16", "bfloat16")):
+        (problem,) = batches(definition.predictions, kind, "random", np.random.default_rng(0), options)
+        there = [CUPY.array(a, dtype if a.dtype.kind == "f" else None) for a in (*problem.predictions, problem.targets)]
+        here = [CUPY.numpy(a) if a.dtype.kind in "biu" else CUPY.numpy(a).astype(np.float64) for a in there]
+        value, gradients = loss.value_and_grad(*there, **problem.options)
+        expected, slopes = loss.value_and_grad(*here, **problem.options)
+        assert_allclose(value.get(), expected, rtol=32 * (EPSILON["float64"] if dtype == "float64" else EPSILON["float32"]))
+        for g, s in zip(several(gradients), several(slopes), strict=True):
+            assert_allclose(CUPY.numpy(g), s, rtol=32 * EPSILON[dtype], atol=EPSILON[dtype] / 64)
 
 
 def test_nothing_is_copied_to_the_host_and_nothing_waits(cupy: Any) -> None:
     """Everything is queued behind a kernel that holds the stream, so a hidden wait would take as long as it does."""
-    hold = cupy.RawKernel(
-        'extern "C" __global__ void hold(long long n) { const long long start = clock64(); while (clock64() - start < n) {} }', "hold"
-    )
-    for loss, x, t in drawn(cupy).values():
-        loss.value_and_grad(x, t)
+    source = "const long long start = clock64(); while (clock64() - start < n) {}"
+    hold = cupy.RawKernel(f'extern "C" __global__ void hold(long long n) {{ {source} }}', "hold")
+    for call in large_calls(cupy).values():
+        call()
         cupy.cuda.Device().synchronize()
-        done = cupy.cuda.Event()
+        end = cupy.cuda.Event()
         hold((1,), (1,), (2_000_000_000,))  # about a second
-        done.record()
-        loss.value_and_grad(x, t)
-        assert not done.done
+        end.record()
+        call()
+        assert not end.done
         cupy.cuda.Device().synchronize()
 
 
-def test_a_value_holds_nothing_and_a_gradient_only_itself(cupy: Any) -> None:
-    for loss, x, t in drawn(cupy).values():
-        assert peak(cupy, lambda loss=loss, x=x, t=t: loss(x, t)) < 2**20
-        assert peak(cupy, lambda loss=loss, x=x, t=t: loss.value_and_grad(x, t)) < x.nbytes + 2**20
+def test_a_gradient_holds_only_itself(cupy: Any) -> None:
+    for call in large_calls(cupy).values():
+        assert peak(cupy, call) < call()[1].nbytes + 2**20
 
 
 def test_launches(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    adapter = import_module("arrayloss.adapters.cupy")
+    launcher = import_module("arrayloss.engine.cuda.launcher")
     names: list[str] = []
-    compiled = adapter._compiled
-    monkeypatch.setattr(adapter, "_compiled", lambda name, source: (names.append(name), compiled(name, source))[1])
-    for loss, x, t in drawn(cupy).values():
+    compiled = launcher._compiled
+    monkeypatch.setattr(launcher, "_compiled", lambda name, source: (names.append(name), compiled(name, source))[1])
+    for call in large_calls(cupy).values():
         names.clear()
-        loss.value_and_grad(x, t)
-        assert len(names) <= 3
+        call()
+        assert len(names) <= 4
+
+
+def test_the_same_call_gives_the_same_bits(cupy: Any) -> None:
+    for call in large_calls(cupy).values():
+        (value, gradient), (again, same) = call(), call()
+        assert value == again
+        assert (gradient == same).all()
 
 
 def test_the_bridge_to_torch_copies_nothing(cupy: Any, torch: Any) -> None:
@@ -153,22 +165,22 @@ def test_the_bridge_to_torch_copies_nothing(cupy: Any, torch: Any) -> None:
 def test_speed(cupy: Any, table: list[tuple[str, ...]]) -> None:
     """Prints a table; nothing is asserted about time."""
     torch = import_module("torch") if util.find_spec("torch") is not None else None
-    plain = import_module("arrayloss.adapters.cupy").CuPy(fused=False)
-    for name, (loss, x, t) in drawn(cupy).items():
-        call = loss._call(x, t)
-        fused = milliseconds(cupy, lambda loss=loss, x=x, t=t: loss.value_and_grad(x, t))
-        call.backend = plain
-        unfused = milliseconds(cupy, call.value_and_grad)
-        theirs = "-"
-        if torch is not None and torch.cuda.is_available():
-            theirs = f"{_torch_milliseconds(torch, name, x, t):.2f} ms"
-        table.append((name, f"{fused:.2f} ms", f"{unfused:.2f} ms", theirs))
+    has_torch = torch is not None and torch.cuda.is_available()
+    for name, call in large_calls(cupy).items():
+        generated = milliseconds(call)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("arrayloss.adapters.cupy.execute", lambda *_: None)
+            array_calls = milliseconds(call)
+        theirs = f"{_torch_milliseconds(torch, name):.2f} ms" if has_torch and not name.startswith("Dice") else "-"
+        table.append((name, f"{generated:.2f} ms", f"{array_calls:.2f} ms", theirs))
 
 
-def _torch_milliseconds(torch: Any, name: str, x: Any, t: Any) -> float:
+def _torch_milliseconds(torch: Any, name: str) -> float:
     """The same loss and its backward pass in PyTorch, on the GPU's clock."""
     functional = torch.nn.functional
-    logits, targets = torch.from_dlpack(x).clone().requires_grad_(), torch.from_dlpack(t)
+    shape = (ROWS, CLASSES) if name.startswith("softmax") else (SIZE,)
+    logits = torch.randn(shape, device="cuda", requires_grad=True)
+    targets = torch.randint(0, CLASSES, (ROWS,), device="cuda") if name.startswith("softmax") else (logits > 0.3).float()
 
     def run() -> None:
         logits.grad = None

@@ -4,22 +4,28 @@ kernel that a call plans is compiled by NVIDIA's own compiler for the architectu
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from importlib import util
 from typing import Any
 
 import numpy as np
 import pytest
-from drawn import CASES, Case
 
 import arrayloss as al
+from arrayloss.check.definitions import DEFINITIONS
+from arrayloss.check.points import batches
+from arrayloss.core.operation import ArrayRef
 
-cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+from ..operations import CASES, additive_of
+
+cupy = pytest.importorskip("cupy", reason="CuPy is not installed: .ci/cupy installs it in an environment of its own")
 if util.find_spec("cupy_cpu") is not None:
     pytest.skip("this is the CPU double of CuPy; the real one is wanted here", allow_module_level=True)
 
 ARCHITECTURES = ("80", "90")
 TOGETHER = 64  # kernels in one compilation, which shares the cost of the headers
 DTYPES = ("float32", "float64", "float16", "bfloat16")
+Sources = dict[str, str]  # names of kernels by their sources
 
 
 def over_host_memory(values: Any, dtype: str | None = None) -> Any:
@@ -32,93 +38,58 @@ def over_host_memory(values: Any, dtype: str | None = None) -> Any:
     return cupy.ndarray(values.shape, values.dtype, cupy.cuda.MemoryPointer(memory, 0))
 
 
-@pytest.fixture
-def planned(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The sources of what would be launched."""
-    from arrayloss.adapters import cuda
-    from arrayloss.adapters import cupy as adapter
+class HostMemory:
+    """The namespace of the adapter, with the two functions that frontends call before anything is recorded."""
 
-    sources: dict[str, str] = {}
+    def __getattr__(self, name: str) -> Any:
+        import array_api_compat.cupy as library
+
+        return getattr(library, name)
+
+    @staticmethod
+    def asarray(values: Any, *, dtype: Any = None, device: Any = None) -> Any:
+        return over_host_memory(values, np.dtype(dtype).name)
+
+    @staticmethod
+    def astype(a: Any, dtype: Any) -> Any:
+        return over_host_memory(np.zeros(a.shape), np.dtype(dtype).name)
+
+
+@pytest.fixture
+def planned(monkeypatch: pytest.MonkeyPatch) -> Sources:
+    """The sources of what would be launched. Array calls fail, since there is no driver."""
+    from arrayloss.adapters import cupy as adapter
+    from arrayloss.engine.cuda.launcher import Plan
+
+    sources: Sources = {}
 
     def run(plan: Any, arrays: Any) -> tuple[Any, ...]:
-        kernels = [plan.kernel]
-        if plan.workers > 1:
-            kernels.append(cuda.gather(tuple(dtype for _, dtype in plan.outputs), "divisor" in plan.numbers))
-        sources.update({k.source: k.name for k in kernels})
-        made = iter([over_host_memory(np.zeros(shape), dtype) for shape, dtype in plan.outputs])
-        return tuple(next(made) if f is None else f for f in plan.fixed or (None,) * len(plan.outputs))
+        sources.update({launch.kernel.source: launch.kernel.name for launch in plan.launches})
+        every = [*arrays, *[over_host_memory(np.zeros(shape), dtype) for shape, dtype in plan.outputs]]
+        return tuple([every[r.index] if type(r) is ArrayRef else r for r in plan.results])
 
-    monkeypatch.setattr(adapter._Plan, "run", run)
-    monkeypatch.setattr(
-        adapter.CuPy, "constant", lambda self, values, dtype, like: over_host_memory(np.asarray(values), np.dtype(dtype).name)
-    )
+    monkeypatch.setattr(Plan, "run", run)
+    monkeypatch.setattr(adapter.ADAPTER, "xp", HostMemory())
     return sources
 
 
-def arguments(case: Case, dtype: str, samples: int = 6) -> list[Any]:
-    predictions, targets = case.draw(samples=samples)
-    return [*(over_host_memory(p, dtype) for p in predictions), over_host_memory(targets, dtype if targets.dtype.kind == "f" else None)]
-
-
-def every_question(case: Case, dtype: str, samples: int = 6) -> None:
-    """Plan all that can be asked of a loss."""
-    arrays = arguments(case, dtype, samples)
-    shape = arrays[0].shape[:-1] if case.oracle.rows else arrays[0].shape
-    weights, where = over_host_memory(np.ones(shape), dtype), over_host_memory(np.ones(shape, bool))
-    case.loss.value_and_grad(*arrays, **case.options)
-    case.loss.value_and_grad(*arrays, weights=weights, where=where, **case.options)
-    case.loss.value_and_grad(*arrays, reduction="none", **case.options)
-    case.loss.value_and_grad(*arrays, normalizer=over_host_memory(np.ones(())), reduce_axes=0, **case.options)
-    if case.targets in ("labels", "binary"):
-        case.loss.value_and_grad(*arrays, ignore_index=(0, 255), **case.options)
-    try:
-        case.loss.grad_and_hess(*arrays, **case.options)
-    except NotImplementedError as e:
-        assert "no curvature" in str(e)  # noqa: PT017  # a loss may have none; then there is nothing to compile
-
-
-def test_there_is_no_gpu_here() -> None:
-    if cupy.is_available():
-        pytest.skip("there is a GPU here: pytest -m gpu")
-    with pytest.raises(Exception, match=r"cudaErrorInsufficientDriver|cudaErrorNoDevice"):
-        cupy.zeros(1)
-
-
-def test_arrays_are_dispatched_and_stay_where_they_are(planned: dict[str, str]) -> None:
-    x = over_host_memory(np.zeros((4, 3), np.float32))
-    value = al.softmax_cross_entropy(x, over_host_memory(np.zeros(4, np.int64)))
-    assert type(value) is cupy.ndarray
-    assert value.shape == ()
-    assert list(planned.values()) == ["arrayloss_cross_entropy_of_labels_mean"]
-    with pytest.raises(TypeError, match="Implicit conversion to a NumPy array is not allowed"):
-        np.asarray(value)
-
-
-def test_targets_of_another_library_are_an_error_that_names_the_conversion(planned: dict[str, str]) -> None:
-    with pytest.raises(
-        TypeError, match=r"targets is a numpy ndarray beside predictions that are a cupy ndarray: convert it first, .*cupy\.asarray"
-    ):
-        al.squared_error(over_host_memory(np.zeros(3)), np.zeros(3))
-
-
 @pytest.fixture(scope="module")
-def nvrtc() -> Any:
+def nvrtc() -> Iterator[Callable[[Sources], None]]:
     """NVIDIA's compiler behind CuPy's own front end."""
-    path = pytest.importorskip(
-        "nvidia.cu13", reason="NVRTC is not installed: nvidia-cuda-nvrtc, nvidia-cuda-runtime, nvidia-cuda-crt"
-    ).__path__[0]
+    missing = "NVRTC is not installed: nvidia-cuda-nvrtc, nvidia-cuda-runtime, nvidia-cuda-crt"
+    path = pytest.importorskip("nvidia.cu13", reason=missing).__path__[0]
     from cupy.cuda import compiler
 
     before = compiler._get_arch_for_options_for_nvrtc
     compiler._get_arch_for_options_for_nvrtc = lambda arch=None: (f"-arch=sm_{arch}", "cubin")
     options = ("--std=c++17", "-ftz=true", "--device-as-default-execution-space", f"-I{path}/include")  # as CuPy compiles a RawKernel
 
-    def compile_all(sources: dict[str, str]) -> None:
+    def compile_all(sources: Sources) -> None:
         assert sources
-        many = list(sources.items())
-        for start in range(0, len(many), TOGETHER):
+        every = list(sources.items())
+        for start in range(0, len(every), TOGETHER):
             unit = "#include <cuda_fp16.h>\n#include <cuda_bf16.h>\n"
-            for i, (source, name) in enumerate(many[start : start + TOGETHER]):
+            for i, (source, name) in enumerate(every[start : start + TOGETHER]):
                 renamed = source.replace(f" void {name}(", f" void {name}_{i}(")
                 assert renamed != source
                 lines = [line for line in renamed.splitlines() if not line.startswith("#include")]
@@ -131,21 +102,78 @@ def nvrtc() -> Any:
     compiler._get_arch_for_options_for_nvrtc = before
 
 
+def test_there_is_no_gpu_here() -> None:
+    if cupy.is_available():
+        pytest.skip("there is a GPU here: pytest -m gpu")
+    with pytest.raises(Exception, match=r"cudaErrorInsufficientDriver|cudaErrorNoDevice"):
+        cupy.zeros(1)
+
+
+def test_arrays_are_dispatched_and_stay_where_they_are(planned: Sources) -> None:
+    value = al.softmax_cross_entropy(over_host_memory(np.zeros((4, 3), np.float32)), over_host_memory(np.zeros(4, np.int64)))
+    assert type(value) is cupy.ndarray
+    assert value.shape == ()
+    assert list(planned.values()) == ["arrayloss_cross_entropy_of_labels_sums"]
+    with pytest.raises(TypeError, match="Implicit conversion to a NumPy array is not allowed"):
+        np.asarray(value)
+
+
+def test_targets_of_another_library_are_an_error_that_names_the_conversion(planned: Sources) -> None:
+    with pytest.raises(TypeError, match=r"targets must be an array of cupy, .*; got numpy\.ndarray: pass cupy\.asarray\(targets\)"):
+        al.squared_error(over_host_memory(np.zeros(3)), np.zeros(3))
+
+
+def plan_everything(loss: Any, arrays: list[Any], options: dict[str, Any]) -> None:
+    """Plan all that can be asked of a loss."""
+    loss.value_and_grad(*arrays, **options)
+    loss(*arrays, **options)
+    if options.get("reduction") != "none":
+        loss.finish(loss.parts(*arrays, **{name: value for name, value in options.items() if name != "normalizer"}))
+    try:
+        loss.grad_and_hess(*arrays, **options)
+    except NotImplementedError as e:
+        assert "no second derivative" in str(e)  # noqa: PT017  # a loss may have none; then there is nothing to compile
+
+
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", sorted({c.name for c in CASES}))
-def test_nvrtc_compiles_every_loss(name: str, dtype: str, planned: dict[str, str], nvrtc: Any) -> None:
-    for case in CASES:
-        if case.name == name:
-            every_question(case, dtype)
+@pytest.mark.parametrize("name", DEFINITIONS)
+def test_nvrtc_compiles_every_option_of_a_loss(name: str, dtype: str, planned: Sources, nvrtc: Any) -> None:
+    loss = getattr(al, name)
+    for definition in DEFINITIONS[name]:
+        for kind in definition.targets:
+            for options in definition.options:
+                for problem in batches(definition.predictions, kind, "random", np.random.default_rng(0), options):
+                    arrays = [*problem.predictions, problem.targets]
+                    there = [over_host_memory(a, dtype if a.dtype.kind == "f" else None) for a in arrays]
+                    plan_everything(loss, there, dict(problem.options))
+                    plan_everything(loss, there, {**problem.options, "reduction": "none"})
+    nvrtc(planned)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_nvrtc_compiles_every_kind_of_operation(dtype: str, planned: Sources, nvrtc: Any) -> None:
+    def convert(a: Any) -> Any:
+        return over_host_memory(a, dtype if a.dtype.kind == "f" else None)
+
+    for name, case in additive_of(CASES).items():
+        if not name.startswith("sequence") and case.path != "combination":
+            targets, options = case.arguments(convert)
+            predictions = [convert(x) for x in case.kind.stack]
+            plan_everything(case.loss, [*predictions, *targets], options)
     nvrtc(planned)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_nvrtc_compiles_sums_of_several_blocks_and_warps_of_a_row(dtype: str, planned: dict[str, str], nvrtc: Any) -> None:
-    x = over_host_memory(np.zeros((4000, 64)), dtype)
-    al.softmax_focal_loss.value_and_grad(x, over_host_memory(np.zeros(4000, np.int16)), gamma=1.5)
-    al.sigmoid_focal_loss.value_and_grad(
-        x, over_host_memory(np.zeros((4000, 64), np.uint8)), where=over_host_memory(np.ones((4000, 1), bool))
-    )
+def test_nvrtc_compiles_sums_of_several_blocks_and_warps_of_a_row(dtype: str, planned: Sources, nvrtc: Any) -> None:
+    x, masks = over_host_memory(np.zeros((4000, 64)), dtype), over_host_memory(np.zeros((4000, 64), np.uint8))
+    labels = over_host_memory(np.zeros(4000, np.int16))
+    where = over_host_memory(np.ones((4000, 1), bool))
+    al.softmax_focal_loss.value_and_grad(x, labels, gamma=1.5)
+    al.sigmoid_focal_loss.value_and_grad(x, masks, where=where)
+    for options in ({}, {"class_weights": (0.5,) * 64, "absent": "skip"}, {"pool_axes": (0, 1)}):
+        al.dice_loss.value_and_grad(x, labels, activation="softmax", axis=1, **options)
+        al.generalized_dice_loss.value_and_grad(x, masks, activation="sigmoid", axis=1, **{"smooth": 0.5, **options, "pool_axes": 0})
     assert "arrayloss_gather" in planned.values()
     nvrtc(planned)

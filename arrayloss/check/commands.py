@@ -1,0 +1,368 @@
+"""The commands behind `arrayloss`, with click and rich."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+import arrayloss as package
+from arrayloss.engine.host import threads
+from arrayloss.frontend.loss import REGISTRY, Loss
+
+from . import picture
+from .accuracy import table as accuracy_lines
+from .compare import MODES
+from .compare import check as compare
+from .definitions import QUANTITIES
+from .derivatives import summary
+from .judge import MAX_ULP
+from .libraries import DTYPES, LIBRARIES
+from .overview import forms_of, overview
+from .points import DOMAINS, TARGETS
+from .report import Report
+from .rows import HEADINGS, describe, format_ulp, versions
+from .run import REDUCTIONS, named_loss
+
+WIDTH = 140  # where the output is no terminal
+COLOURS = {"agrees": "green", "differs": "red", "crashed": "red", "absent": "bright_black", "missing": "yellow"}
+GAMMAS = tuple({"gamma": g} for g in (0.0, 0.5, 1.0, 2.0, 5.0))  # those of the figure in the focal loss paper
+Say = Callable[[str], Any]
+
+
+def console(stream: Any = None) -> Console:
+    """Colours on a terminal that wants them; elsewhere plain text of a fixed width."""
+    stream = stream or sys.stdout
+    if stream.isatty():
+        return Console(file=stream, no_color="NO_COLOR" in os.environ)
+    return Console(file=stream, width=WIDTH, color_system=None, force_terminal=False, legacy_windows=False)
+
+
+def say_plainly(text: str) -> None:
+    """Text as it stands: no markup, no colours, no line breaks of the console's own."""
+    console().print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def progress() -> Iterator[Say]:
+    """A line on the error stream that says what is being done, if somebody can see it."""
+    screen = console(sys.stderr)
+    if not screen.is_terminal:
+        yield lambda line: None
+        return
+    with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=screen, transient=True) as bar:
+        task = bar.add_task("")
+        yield lambda line: bar.update(task, description=line)
+
+
+class Names(click.ParamType[tuple[str, ...]]):
+    """Names joined by commas, each among those that are known."""
+
+    name = "names"
+
+    def __init__(self, what: str, known: Sequence[str]) -> None:
+        self.what, self.known = what, known
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
+        names = value if isinstance(value, tuple) else tuple(v.strip() for v in value.split(",") if v.strip())
+        for name in names:
+            if name not in self.known:
+                self.fail(f"there is no {self.what} {name!r}; there are {', '.join(self.known)}", param, ctx)
+        return names
+
+
+class Option(click.ParamType[tuple[str, Any]]):
+    """name=value, the value a Python literal or a plain word."""
+
+    name = "name=value"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, Any]:
+        if isinstance(value, tuple):
+            return value
+        key, equals, text = value.partition("=")
+        if not equals or not key.isidentifier():
+            self.fail(f"write name=value; got {value!r}", param, ctx)
+        try:
+            return key, ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            return key, text
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package.__version__, prog_name="arrayloss")
+def arrayloss() -> None:
+    """Loss functions that are the same on every array library: check them, list them, look at them."""
+
+
+@arrayloss.command(epilog="Exit codes: 0 they agree, 1 they do not, 2 the command was wrong or a named backend is missing.")
+@click.argument("subjects", metavar="[LOSS | [BACKEND=]MODULE:FUNCTION]...", nargs=-1)
+@click.option("--against", metavar="BACKEND=MODULE:FUNCTION", help="Another function; in float64 it is the reference.")
+@click.option("--reference", help="One of our losses, MODULE:FUNCTION in mpmath, or float64:BACKEND.")
+@click.option("--backends", type=Names("backend", tuple(LIBRARIES)), help=f"Joined by commas: {', '.join(LIBRARIES)}. All by default.")
+@click.option("--dtype", "dtypes", default="float32", show_default=True, type=Names("dtype", DTYPES), help="Joined by commas.")
+@click.option("--modes", type=Names("mode", MODES), help="eager, compiled or both. Eager by default for the digits, else both.")
+@click.option("--quantities", default="value,grad", show_default=True, type=Names("quantity", QUANTITIES), help="value, grad, hess.")
+@click.option("--signature", help="Order of the arguments of a function of yours: 'input,target', 'y_true,y_pred', ...")
+@click.option("--reduction", type=click.Choice(REDUCTIONS), help="What a function of yours returns.")
+@click.option("--domain", help=f"What goes into it: {', '.join(DOMAINS)}.")
+@click.option("--targets", type=Names("kind of targets", TARGETS), help=", ".join(TARGETS) + ".")
+@click.option("--target-dtype", help="The dtype of the targets for functions of yours, or 'float' for that of the predictions.")
+@click.option(
+    "--arguments", metavar="MODULE:NAME", help="What a loss of yours is called with, NumPy arrays, where trying does not find it."
+)
+@click.option("--points", help="Joined by +: edges, grid, random; or digits. [default: edges+grid+random; random+grid for losses of yours]")
+@click.option("--seed", "rng", default=0, show_default=True, help="Of the random points.")
+@click.option("--max-ulp", type=float, help="What a result may be off, in units in the last place. [default: 8, or what our loss promises]")
+@click.option(
+    "--relative-to", type=click.Choice(["number", "batch"]), help="Whose last place. [default: number; batch for losses of yours]"
+)
+@click.option("-o", "--option", "options", type=Option(), multiple=True, help="name=value: an option of the loss, or of the reference.")
+@click.option("--accuracy", is_flag=True, help="How accurate our losses are on this machine, beside what they promise.")
+@click.option("--json", "as_json", is_flag=True, help="Print plain data.")
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write a page: .html or .md.")
+@click.option("-v", "--verbose", is_flag=True, help="Every row, and the programs that reproduce the failures.")
+def check(
+    subjects: tuple[str, ...],
+    options: tuple[tuple[str, Any], ...],
+    accuracy: bool,
+    as_json: bool,
+    report: Path | None,
+    verbose: bool,
+    **shared: Any,
+) -> None:
+    """Do losses give the same numbers everywhere, and the right ones?
+
+    Without an argument: all losses on a data set of handwritten digits, on every library that is installed.
+
+    With the name of one of our losses: that loss, on points that reach every corner of its domain.
+
+    With a loss of your own, MODULE:LOSS made with arrayloss.define: its slope and its curvature against differences of its own value
+    at high precision, then the libraries with each other.
+
+    With functions of your own, MODULE:FUNCTION for any library or BACKEND=MODULE:FUNCTION for one: those, against --reference or
+    --against, or else against the first of several, in float64. The order of their arguments, and what they return, is declared
+    and never guessed:
+
+    \b
+        arrayloss check torch=mine.losses:focal jax=mine.port:focal --reference sigmoid_focal_loss
+            --signature input,target --reduction none
+    """
+    backends, dtypes, modes = (shared[name] for name in ("backends", "dtypes", "modes"))
+    for name in backends or ():
+        reason = LIBRARIES[name].missing()
+        if reason:
+            raise click.UsageError(f"backend {name}: {reason}")
+    if report is not None and report.suffix not in (".html", ".md"):
+        raise click.UsageError(f"--report writes .html or .md; got {report.name}")
+    with progress() as say:
+        if accuracy:
+            raise SystemExit(print_accuracy(subjects, backends, dtypes, say))
+        if not subjects:
+            result = digits(backends, dtypes, modes or ("eager",), shared["max_ulp"], say, quiet=as_json)
+        else:
+            result = named_subjects(subjects, say, **{**shared, **dict(options), "modes": modes or MODES})
+    if as_json:
+        click.echo(json.dumps(result.to_dict(), indent=1))
+    elif subjects:
+        print_rows(result, verbose)
+    if report is not None:
+        (result.to_html if report.suffix == ".html" else result.to_markdown)(report)
+        if not as_json:
+            click.echo(f"The report is in {report}.")
+    if not as_json:
+        click.echo(result.verdict)
+    is_missing = "=" in "".join(subjects) and any(r.status == "missing" for r in result.rows)
+    raise SystemExit(2 if is_missing else 0 if result.passed else 1)
+
+
+def named_subjects(
+    subjects: Sequence[str], say: Say, against: str | None, reference: str | None, arguments: str | None, **shared: Any
+) -> Report:
+    """A check of what was named on the command line; what is wrong with it is a usage error."""
+    sys.path.insert(0, os.getcwd())  # as `python -m` does: a module of the user's own project
+    try:
+        subject = parse_subjects(subjects)
+        if isinstance(subject, Loss) and reference is None and against is None:
+            reference = "mpmath"
+        compared: Any = reference
+        if reference is not None and ":" in reference and not reference.startswith("float64"):
+            compared = import_object(reference)
+        if against is not None:
+            if reference is not None:
+                raise ValueError("--against and --reference are both references; pass one")
+            backend, function = one(against)
+            compared = {backend or (shared["backends"] or ["numpy"])[0]: function}
+            subject = {**compared, **subject} if isinstance(subject, dict) else subject
+        if compared is None and isinstance(subject, dict) and len(subject) > 1:
+            compared = f"float64:{next(iter(subject))}"  # a function and its ports: the first of them, in float64
+        if compared is None:
+            raise ValueError("name what a function of yours is compared with: --reference or --against")
+        arrays = arguments and import_object(arguments)
+        return compare(subject, reference=compared, progress=say, arguments=arrays() if callable(arrays) else arrays, **shared)
+    except (ValueError, TypeError, ImportError, AttributeError) as error:
+        raise click.UsageError(str(error)) from error
+    finally:
+        sys.path.pop(0)
+
+
+def parse_subjects(subjects: Sequence[str]) -> Any:
+    """A loss, one function, or functions by backend."""
+    if len(subjects) == 1 and ":" not in subjects[0]:
+        return named_loss(subjects[0])
+    pairs = [one(s) for s in subjects]
+    if len(pairs) == 1 and pairs[0][0] is None:
+        return pairs[0][1]
+    if any(backend is None for backend, _ in pairs):
+        raise ValueError("several functions need their backends: torch=module:function jax=module:function")
+    return {str(backend): function for backend, function in pairs}
+
+
+def one(text: str) -> tuple[str | None, Callable[..., Any]]:
+    """[BACKEND=]MODULE:FUNCTION as the backend, or None, and the function."""
+    backend, equals, path = text.rpartition("=")
+    if equals and backend not in LIBRARIES:
+        raise ValueError(f"there is no backend {backend!r}; there are {', '.join(LIBRARIES)}")
+    function = import_object(path)
+    if not callable(function):
+        raise TypeError(f"{path} is no function")
+    return backend or None, function
+
+
+def import_object(path: str) -> Any:
+    """An object by module:name."""
+    module, colon, name = path.partition(":")
+    if not colon or not module or not name:
+        raise ValueError(f"write package.module:function; got {path!r}")
+    result: Any = import_module(module)
+    for part in name.split("."):
+        result = getattr(result, part)
+    return result
+
+
+def print_rows(report: Report, verbose: bool) -> None:
+    """The rows of a report; the pairs of libraries that agree only if `verbose`."""
+    table = Table(*HEADINGS, title=f"{report.subject}, max_ulp = {report.max_ulp:g}")
+    for row in report.rows:
+        if row.backend != "kernel" and (verbose or row.failed or row.against != "each other"):
+            cells = list(row.cells())
+            cells[7] = f"[{COLOURS[row.status]}]{cells[7]}[/]"
+            cells[8] = cells[8].replace("[", "\\[")
+            table.add_row(*cells)
+    if table.rows:
+        console().print(table)
+    for row in report.rows:
+        if row.failed:
+            say_plainly(describe(row))
+    kernel = [row for row in report.rows if row.backend == "kernel"]
+    if kernel and not any(row.failed for row in kernel):
+        say_plainly(f"{report.subject}: {summary(kernel)}.")
+    programs = [(r, r.worst.snippet) for r in report.failures if r.worst is not None and r.worst.snippet]
+    for row, program in programs if verbose else programs[:1]:
+        say_plainly(f"\nTo reproduce it ({row.backend} {row.mode} {row.dtype} {row.quantity}):\n\n{program}\n")
+
+
+def digits(
+    backends: Sequence[str] | None, dtypes: Sequence[str], modes: Sequence[str], max_ulp: float | None, say: Say, *, quiet: bool
+) -> Report:
+    """All losses on the digits; prints one line each."""
+    whole = Report("all losses on 1797 digits", MAX_ULP if max_ulp is None else max_ulp)
+    out = console()
+    for dtype in dtypes:
+        headings = ("loss", "value", "|gradient|", "value ulp", "gradient ulp", "between two", "by their terms", "")
+        table = Table(*headings, title=f"All losses on 1797 digits, {dtype}")
+        for line in overview(backends, dtype=dtype, modes=modes, max_ulp=max_ulp, progress=say):
+            between = max(line.worst("value", between=True), line.worst("grad", between=True))
+            numbers = (line.worst("value"), line.worst("grad"), between)
+            verdict = "[green]agree[/]" if line.report.passed else "[red]differ[/]"
+            count = str(sum(r.conditioned for r in line.report.rows) or "")
+            table.add_row(line.label, f"{line.value:.7g}", f"{line.gradient:.4e}", *map(format_ulp, numbers), count, verdict)
+            whole.rows += line.report.rows
+        if not quiet:
+            out.print(table)
+    if not quiet:
+        out.print(backend_table(backends))
+        for failure in whole.failures:
+            say_plainly(f"{failure.subject}: {describe(failure)}")
+    return whole
+
+
+def print_accuracy(subjects: Sequence[str], backends: Sequence[str] | None, dtypes: Sequence[str], say: Say) -> int:
+    """The table of errors on this machine; 0 if every loss keeps its promise."""
+    for name in subjects:
+        if name not in REGISTRY:
+            raise click.UsageError(f"--accuracy takes losses of ours; there is no loss {name!r}")
+    table = Table("loss", "given", "targets", "quantity", "dtype", "by", "max ulp", "median", "NaN", "lost", "promise", title="Accuracy")
+    broken = []
+    for line in accuracy_lines(subjects or None, dtypes=dtypes, backends=backends or ("numpy", "torch", "jax")):
+        say(f"accuracy: {line.loss} {line.dtype} {line.quantity} {line.backend}")
+        promise = line.promise if line.holds or not line.promise else f"[red]{line.promise} broken[/]"
+        figures = (format_ulp(line.max_ulp), format_ulp(line.median_ulp), str(line.nans), str(line.lost), promise)
+        table.add_row(line.loss, line.given, line.targets, line.quantity, line.dtype, line.backend, *figures)
+        if line.promise and not line.holds:
+            broken.append(line)
+    console().print(table)
+    for line in broken:
+        say_plainly(f"{line.loss} {line.quantity} {line.dtype} {line.backend}: worst at {line.worst}")
+    return 1 if broken else 0
+
+
+def backend_table(backends: Sequence[str] | None) -> Table:
+    """Every library: its version and devices, or why it is missing."""
+    table = Table("backend", "version", "device", "")
+    for name, library in LIBRARIES.items():
+        reason = library.missing() or (None if backends is None or name in backends else "left out")
+        if reason:
+            table.add_row(name, "-", "-", f"[yellow]{reason}[/]")
+        else:
+            table.add_row(name, library.version, library.devices(), "[green]installed[/]")
+    return table
+
+
+@arrayloss.command("list")
+def list_losses() -> None:
+    """The losses, what goes in, and the first sentence of their documentation."""
+    table = Table("loss", "predictions", "targets", "for")
+    for name, loss in sorted(REGISTRY.items()):
+        predictions = dict.fromkeys(", ".join(d.predictions) for d in forms_of(name))
+        targets = dict.fromkeys(t for d in forms_of(name) for t in d.targets)
+        table.add_row(name, " | ".join(predictions), ", ".join(targets), (loss.__doc__ or "").strip().partition("\n")[0])
+    console().print(table)
+
+
+@arrayloss.command()
+def info() -> None:
+    """Versions, devices and threads."""
+    own = versions()
+    for name in ("arrayloss", "python", "machine"):
+        say_plainly(f"{name} {own[name]}")
+    say_plainly(f"threads {threads()} for NumPy (OMP_NUM_THREADS, or the cores of this process)")
+    console().print(backend_table(None))
+
+
+@arrayloss.command()
+@click.argument("losses", nargs=-1, required=True, metavar="LOSS...")
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The picture, .png.")
+@click.option("--option", "options", type=Option(), multiple=True, help="name=value; a list such as gamma=[0,2] draws a line each.")
+def plot(losses: tuple[str, ...], output: Path, options: tuple[tuple[str, Any], ...]) -> None:
+    """Draw loss, gradient and curvature against the logit; several losses lie over each other."""
+    variants: list[dict[str, Any]] = [{}]
+    for key, value in options:
+        variants = [{**v, key: some} for v in variants for some in (value if isinstance(value, list) else [value])]
+    if not options and all("focal_loss" in name for name in losses):
+        variants = list(GAMMAS)
+    try:
+        output.write_bytes(picture.curves(losses, variants))
+    except (ModuleNotFoundError, ValueError, TypeError) as error:
+        raise click.UsageError(str(error)) from error
+    click.echo(f"The picture is in {output}.")

@@ -1,0 +1,216 @@
+"""The inputs that losses are compared on: synthetic points that reach every corner of a domain, or real data.
+
+A domain is named as in the definitions: "real", "positive" and "unit" for losses of elements, "logits", "log_probs" and "probs" for
+losses of rows of classes, "masks" (logits) and "mask_probs" for losses of whole regions; targets are "binary", "unit", "real",
+"labels", "distribution" or "logits".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+from .libraries import rounded
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+ROWS = ("logits", "log_probs", "probs")
+WHOLE = ("masks", "mask_probs")
+DOMAINS = ("real", "positive", "unit", *ROWS, *WHOLE)
+TARGETS = ("binary", "unit", "real", "labels", "distribution", "logits")
+POINTS = ("edges", "grid", "random", "digits")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One batch of inputs: every prediction, and the targets."""
+
+    targets_kind: str
+    predictions: tuple[Floats, ...]
+    targets: Any  # an array, or None: there are none
+    axis: int | None = None  # of the classes
+    options: Mapping[str, Any] = field(default_factory=dict)
+    whole: bool = False  # the elements are not independent: a definition gets all arrays at once
+    samples: bool = False  # of a whole: those along the first axis are independent
+
+    def rounded(self, dtype: str) -> Problem:
+        """The same batch with every number as a dtype holds it."""
+        predictions: Any = tuple(rounded(p, dtype).astype(np.float64) for p in self.predictions)
+        targets = self.targets if self.labels or self.targets is None else rounded(self.targets, dtype).astype(np.float64)
+        return replace(self, predictions=predictions, targets=targets)
+
+    @property
+    def labels(self) -> bool:
+        """Whether the targets are integers."""
+        return self.targets is not None and self.targets.dtype.kind in "iu"
+
+    def take(self, index: Any) -> Problem:
+        """Some elements or rows of the batch."""
+        targets = None if self.targets is None else self.targets[index]
+        return replace(self, predictions=tuple(p[index] for p in self.predictions), targets=targets)
+
+
+def batches(
+    domains: Sequence[str],
+    targets: str,
+    points: str,
+    rng: np.random.Generator,
+    options: Mapping[str, Any] | None = None,
+    classes: int = 3,
+) -> list[Problem]:
+    """The batches of a domain: one, or one for each of the points where a loss is one of a whole. `points` joins names by +."""
+    names = points.split("+")
+    for kind, values, known in (("points", names, POINTS), ("domain", domains, DOMAINS), ("targets", [targets], TARGETS)):
+        for name in values:
+            if name not in known:
+                raise ValueError(f"{kind} must be among {', '.join(known)}; got {name!r}")
+    options = dict(options or {})
+    if domains[0] in WHOLE:
+        return [_whole(domains[0], name, rng, options, classes) for name in names]
+    draw = _rows if domains[0] in ROWS else _elements
+    parts = [_digits(domains, targets) if name == "digits" else draw(domains, targets, name, rng, classes) for name in names]
+    *predictions, t = [np.concatenate(many) for many in zip(*parts, strict=True)]
+    ignored = options.get("ignore_index")
+    if ignored is not None and targets in ("labels", "binary"):
+        t = t.astype(np.int64)
+        t[::5] = ignored if isinstance(ignored, int) else ignored[0]
+    return [Problem(targets, tuple(predictions), t, -1 if domains[0] in ROWS else None, options)]
+
+
+# -- synthetic points ------------------------------------------------------------------------------------------------
+
+
+def _reals(name: str, rng: np.random.Generator) -> Floats:
+    if name == "edges":
+        size = np.array([1e-30, 2.0**-24, 2.0**-12, 0.3, 0.7, 1.1, 3.1, 8.0, 16.5, 17.5, 36.0, 80.0, 700.0, 1e4])
+        return np.concatenate([[0.0], size, -size])
+    if name == "grid":
+        return np.concatenate([np.linspace(-40.0, 40.0, 33) + 0.01, np.geomspace(1e-3, 90.0, 13), -np.geomspace(1e-3, 90.0, 13)])
+    return 4.0 * rng.standard_normal(24)
+
+
+def _units(name: str, rng: np.random.Generator) -> Floats:
+    if name == "edges":
+        small = np.array([1e-30, 1e-7, 1e-3])
+        return np.concatenate([small, [0.25, 0.5, 0.75], 1 - np.array([2.0**-3, 2.0**-7, 2.0**-20])])
+    if name == "grid":
+        return np.linspace(0.0, 1.0, 27)[1:-1]
+    return rng.uniform(size=16)
+
+
+def _positives(shape: Any, rng: np.random.Generator) -> Floats:
+    return np.exp(rng.uniform(-4.0, 4.0, shape))
+
+
+def _elements(domains: Sequence[str], targets: str, name: str, rng: np.random.Generator, classes: int) -> list[np.ndarray[Any, Any]]:
+    x = _units(name, rng) if domains[0] == "unit" else _positives(40, rng) if domains[0] == "positive" else _reals(name, rng)
+    if targets == "binary":
+        t: Any = np.repeat(np.array([0, 1]), len(x))
+        x = np.tile(x, 2)
+    elif targets == "unit":
+        t = rng.uniform(size=len(x))
+    else:
+        t = rng.standard_normal(len(x))
+        x = x + t if name != "edges" else x
+    others = [_positives(len(x), rng) if d == "positive" else 4.0 * rng.standard_normal(len(x)) for d in domains[1:]]
+    return [x, *others, t]
+
+
+def _rows(domains: Sequence[str], targets: str, name: str, rng: np.random.Generator, classes: int) -> list[np.ndarray[Any, Any]]:
+    narrow = domains[0] != "logits"  # probabilities that float16 can hold
+    if name == "edges":
+        rows = np.zeros((1, classes))
+        for m in (0.1, 1.0, 4.0) if narrow else (1e-3, 1.0, 8.0, 17.0, 30.0, 80.0, 1e3, 1e4):
+            shapes = np.zeros((4, classes))
+            shapes[0, 0], shapes[1, 0], shapes[2, :2] = m, -m, m
+            shapes[3, 0], shapes[3, -1] = m, -m
+            rows = np.concatenate([rows, shapes])
+    elif name == "grid":
+        rows = np.outer(np.linspace(-5.0, 5.0, 11) if narrow else np.linspace(-60.0, 60.0, 17), np.linspace(0.0, 1.0, classes))
+    else:
+        scale: Any = np.repeat([0.1, 1.0, 2.0] if narrow else [0.1, 1.0, 5.0, 20.0], 8)
+        rows = scale[:, None] * rng.standard_normal((len(scale), classes))
+    if targets == "labels":
+        t: Any = np.arange(len(rows), dtype=np.int64) % classes
+        if name == "edges":
+            rows, t = np.repeat(rows, classes, axis=0), np.tile(np.arange(classes, dtype=np.int64), len(rows))
+    elif targets == "logits":  # rows that nearly agree, and rows that do not
+        t = rows + 0.125 * rng.standard_normal(rows.shape)
+        t[::3] = rng.permutation(rows)[::3]
+    else:
+        t = rng.dirichlet(np.ones(classes), len(rows))
+        t[::3] = np.eye(classes)[np.arange(len(t[::3])) % classes]
+    if narrow:
+        rows = rows - np.log(np.sum(np.exp(rows), axis=1, keepdims=True))
+        rows = rows if domains[0] == "log_probs" else np.exp(rows)
+    return [rows, t]
+
+
+def _whole(domain: str, name: str, rng: np.random.Generator, options: Mapping[str, Any], classes: int) -> Problem:
+    """Masks of samples, with a class axis where the options name one, one-hot along it where classes exclude each other."""
+    axis, activation = options.get("axis"), options.get("activation")
+    if name == "digits":
+        pixels, labels = digits()
+        mean = np.stack([pixels[labels == c].mean(axis=0) for c in range(10)])[labels]
+        x, t = (mean - 8.0).reshape(-1, 8, 8) / 2, (pixels.reshape(-1, 8, 8) > 8).astype(np.float64)
+        if axis is not None:
+            x, t = (np.stack([sign * a + (sign < 0) * rest for sign in (1, -1)], axis=axis) for a, rest in ((x, 0.0), (t, 1.0)))
+    else:
+        shape = [2, 3, 4]
+        if axis is not None:
+            shape.insert(axis % 4, classes)
+        t = rng.integers(0, 2, shape).astype(np.float64)
+        if axis is not None and activation == "softmax":
+            owner = rng.integers(0, classes, [1 if i == axis % 4 else n for i, n in enumerate(shape)])
+            t = (np.arange(classes).reshape([-1 if i == axis % 4 else 1 for i in range(4)]) == owner).astype(np.float64)
+        x = 2.0 * rng.standard_normal(shape)
+        if name == "edges":  # all right, and confident
+            x = (2 * t - 1) * rng.uniform(4.0, 12.0, shape)
+        elif name == "grid":  # one sample without a target
+            t[0] = 0.0
+    if domain == "mask_probs":
+        x = 1 / (1 + np.exp(-x))
+    return Problem(f"masks {name}", (x,), t, None, options, whole=True)
+
+
+# -- real data -----------------------------------------------------------------------------------------------------------
+
+
+@cache
+def digits() -> tuple[Floats, np.ndarray[Any, Any]]:
+    """1797 images of handwritten digits, 8 x 8 pixels from 0 to 16, and their labels.
+
+    The test set of E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998,
+    doi:10.24432/C50P49, licence CC BY 4.0, as scikit-learn ships it.
+    """
+    with files("arrayloss.check").joinpath("digits.npz").open("rb") as f, np.load(f, allow_pickle=False) as data:
+        return data["pixels"].astype(np.float64), data["labels"].astype(np.int64)
+
+
+@cache
+def classifier() -> Floats:
+    """Logits of a linear classifier of the digits: least squares on one-vs-rest targets, stretched to confident logits."""
+    pixels, labels = digits()
+    x = np.concatenate([pixels / 16, np.ones((len(pixels), 1))], axis=1)
+    weights = np.linalg.solve(x.T @ x + 1e-2 * np.eye(x.shape[1]), x.T @ (2.0 * np.eye(10)[labels] - 1))
+    return 6.0 * (x @ weights)
+
+
+def _digits(domains: Sequence[str], targets: str) -> list[np.ndarray[Any, Any]]:
+    pixels, labels = digits()
+    if targets == "real":  # every pixel from the mean image of its digit, with the spread of that pixel
+        mean = np.stack([pixels[labels == c].mean(axis=0) for c in range(10)])[labels]
+        spread = np.stack([pixels[labels == c].var(axis=0) for c in range(10)])[labels]
+        return [{"real": mean / 16, "positive": spread / 256 + 0.01}[d] for d in domains] + [pixels / 16]
+    logits, hot = classifier(), np.eye(10, dtype=np.int64)[labels]
+    soft = 0.9 * hot + 0.01
+    log_probs = logits - np.log(np.sum(np.exp(logits), axis=1, keepdims=True))
+    predictions = {"logits": logits, "real": logits, "log_probs": log_probs, "probs": np.exp(log_probs), "unit": 1 / (1 + np.exp(-logits))}
+    return [
+        *(predictions[d] for d in domains),
+        {"labels": labels, "binary": hot, "unit": soft, "distribution": soft, "logits": logits / 2}[targets],
+    ]

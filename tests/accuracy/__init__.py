@@ -1,0 +1,1 @@
+"""How accurate every loss is over its whole domain; `python -m tests.accuracy` prints it."""

@@ -1,0 +1,1 @@
+#include "emulator.h"  // everything is there; not NVIDIA's header
