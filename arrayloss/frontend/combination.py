@@ -66,7 +66,6 @@ class Combination(Algebra):
     """
 
     def __init__(self, terms: Sequence[tuple[float, Any]]) -> None:
-        """`terms`: factors and losses."""
         self.terms = tuple(terms)
         names: list[str] = []
         for _, loss in self.terms:
@@ -130,7 +129,6 @@ class Combination(Algebra):
         return [getattr(loss, method)(*arrays, **o) for (_, loss), o in zip(self.terms, self._options_of_terms(options), strict=True)]
 
     def _options_of_terms(self, shared: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """The options that each term has."""
         for name in shared:
             if not any(name in loss.option_names for _, loss in self.terms):
                 raise TypeError(f"no term of this combination takes {name!r}: its terms are {', '.join(self.names)}")

@@ -86,7 +86,11 @@ class Loss(Algebra, Generic[P]):
         return self._properties(**{name: self._options.get(name, self._defaults[name]) for name in self._own_names})
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:
-        return self._function(*args, **({**self._options, **kwargs} if self._options else kwargs))
+        options = {**self._options, **kwargs} if self._options else kwargs
+        for name in options:
+            if name not in self._defaults and name not in self.array_names and not self._is_open:
+                raise shared.unknown_option(name, self._defaults)
+        return self._function(*args, **options)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Array:
         """The number; of reduction "none" the losses of the elements."""
@@ -117,7 +121,7 @@ class Loss(Algebra, Generic[P]):
         if "normalizer" in kwargs:
             raise TypeError(f"parts have no normalizer: pass it to finish, {self.name}.finish(parts, normalizer=...)")
         options = {n: v for n, v in self._options.items() if n != "normalizer"} | kwargs
-        call = for_parts(self._function(*args, **options))
+        call = for_parts(self._base._call(*args, **options))
         op = call.operation
         rule, names, arrays = call.finish.parts(call.adapter.xp, op.outputs, call.adapter.forward(op, call.arrays))
         # The options that decide what sums mean. Of an array the dtype and the shape: it is not read
@@ -140,11 +144,10 @@ class Loss(Algebra, Generic[P]):
         """The same loss with options fixed: it pickles, hashes, compares and prints. Names are checked, and values that are no arrays."""
         if args:
             raise TypeError(f"{self.name}.bind takes options by name; got {len(args)} positional arguments")
+        for name in set(options) & set(self.array_names):
+            raise shared.unknown_option(name, self._defaults)
         fixed = self._options | {n: _constant(n, v) for n, v in options.items()}
         bound: Loss[Any] = Loss(self._function, self._properties, fixed, self._base)
-        for name in options:
-            if name not in self._defaults and not self._is_open:
-                raise shared.unknown_option(name, self._defaults)
         required = [n for n, default in self._defaults.items() if default is inspect.Parameter.empty and n not in fixed]
         with suppress(NeedsArrayError):
             bound._call(**dict.fromkeys((*self.array_names, *required), Unknown()))

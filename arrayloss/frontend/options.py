@@ -121,7 +121,7 @@ def checked(options: dict[str, Any], family: Any, parameters: dict[str, Any]) ->
     """Options with their defaults. Unknown names are refused, and wrong values of options and parameters that are no arrays."""
     for name in options:
         if name not in OPTIONS[family]:
-            raise unknown_option(name, (*parameters, *OPTIONS[family]))
+            raise unknown_option(name, OPTIONS[family])
     for name, p in parameters.items():
         if isinstance(p, Parameter):
             p.constant(name)
