@@ -76,7 +76,7 @@ def test_pyright(tmp_path: Path) -> None:
     if probe.returncode:
         pytest.skip(f"pyright's program is not on this machine and cannot be fetched: {probe.stderr.strip()[-200:]}")
     (tmp_path / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict", "reportUnknownMemberType": false}')
-    check(["pyright"], tmp_path, r"program\.py:(\d+):\d+ - error: (.*(?:\n {4}.*)*)")
+    check(["pyright", "--pythonpath", sys.executable], tmp_path, r"program\.py:(\d+):\d+ - error: (.*(?:\n {4}.*)*)")
 
 
 def test_what_checkers_cannot_see_in_bind_is_an_error_when_it_is_called() -> None:
