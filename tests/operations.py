@@ -171,8 +171,8 @@ class Case:
 
     def function(self, convert: Convert = np.asarray) -> Callable[[Array], Array]:
         """The loss as a function of its prediction, or of the stack of its predictions."""
-        targets, options = self.arguments(convert)
-        return lambda x: self.loss(*self.unstack(x), *targets, **options)
+        loss, (targets, options) = self.loss, self.arguments(convert)
+        return lambda x: loss(*self.unstack(x), *targets, **options)
 
     def total(self, convert: Convert = np.asarray) -> Callable[[Array], Array]:
         """The sum of what the loss returns."""
