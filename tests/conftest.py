@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from .helpers import BACKENDS, Backend
-from .operations import CASES, KINDS, Case, Kind, additive_of, sample_of
+from .helpers import BACKENDS, Backend, each
+from .operations import CASES, KINDS, additive_of, sample_of
 
 collect_ignore = ["on_four_devices.py", "on_cupy/double"]  # programs that run in processes of their own
 
@@ -59,31 +59,8 @@ def xp(request: pytest.FixtureRequest) -> Iterator[Backend]:
         yield backend
 
 
-@pytest.fixture(params=KINDS.values(), ids=KINDS)
-def kind(request: pytest.FixtureRequest) -> Kind:
-    """Every kind of operation in turn."""
-    return request.param
-
-
-@pytest.fixture(params=CASES.values(), ids=CASES)
-def case(request: pytest.FixtureRequest) -> Case:
-    """Every kind of operation on every path."""
-    return request.param
-
-
-@pytest.fixture(params=additive_of(CASES).values(), ids=additive_of(CASES))
-def additive(request: pytest.FixtureRequest) -> Case:
-    """Every case that has parts."""
-    return request.param
-
-
-@pytest.fixture(params=sample_of(CASES, "overlap"))
-def sample(request: pytest.FixtureRequest) -> Case:
-    """For what costs a second: every kind on the longest path, and one kind on every path."""
-    return request.param
-
-
-@pytest.fixture(params=sample_of(CASES))
-def spine(request: pytest.FixtureRequest) -> Case:
-    """For what has nothing to do with paths: every kind on the longest path."""
-    return request.param
+kind = each(KINDS)  # every kind of operation
+case = each(CASES)  # every kind of operation on every path
+additive = each(additive_of(CASES))  # every case that has parts
+sample = each(sample_of(CASES, "overlap"))  # for what costs a second: every kind on the longest path, and one kind on every path
+spine = each(sample_of(CASES))  # for what has nothing to do with paths: every kind on the longest path

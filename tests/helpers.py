@@ -7,6 +7,7 @@ from importlib import import_module, util
 from typing import Any
 
 import numpy as np
+import pytest
 
 Array = Any
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
@@ -113,3 +114,13 @@ def assert_close(actual: Any, expected: Any, dtype: str = "float64", ulps: float
     actual, expected = np.asarray(actual, dtype=np.float64), np.asarray(expected, dtype=np.float64)
     assert actual.shape == expected.shape
     np.testing.assert_allclose(actual, expected, rtol=ulps * EPSILON[dtype], atol=ulps * EPSILON[dtype])
+
+
+def each(cases: Any) -> Any:
+    """A fixture that takes each of some cases in turn; a dictionary names them."""
+
+    @pytest.fixture(params=list(cases.values()) if isinstance(cases, dict) else cases, ids=list(cases) if isinstance(cases, dict) else None)
+    def one(request: pytest.FixtureRequest) -> Any:
+        return request.param
+
+    return one

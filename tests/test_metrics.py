@@ -148,7 +148,7 @@ def test_errors() -> None:
     with pytest.raises(ValueError, match="activation must be None for boolean predictions; got 'sigmoid'"):
         metrics.confusion(x > 0, x > 0, activation="sigmoid")
     with pytest.raises(ValueError, match="hard must be True or False; got 2"):
-        metrics.confusion(x, t, activation="softmax", axis=1, hard=2)  # type: ignore[arg-type]
+        metrics.confusion(x, t, activation="softmax", axis=1, hard=2)
     with pytest.raises(ValueError, match="threshold must be from 0 to 1; got 2"):
         metrics.confusion(x, x > 0, activation="sigmoid", threshold=2)
     with pytest.raises(ValueError, match="average must be 'macro', 'micro' or None; got 'weighted'"):

@@ -26,6 +26,6 @@ def needs() -> Callable[..., None]:
     def skip(*names: str) -> None:
         for name in names:
             if reason := LIBRARIES[name].missing():
-                pytest.skip(f"{name} is {reason}")
+                pytest.skip(f"{name}: {reason}")
 
     return skip

@@ -17,8 +17,8 @@ INF = math.inf
 def on(request):
     """value, gradient and curvature of a loss as float64 NumPy arrays, on every backend."""
     library = LIBRARIES[request.param]
-    if library.missing() is not None:
-        pytest.skip(f"{request.param} is {library.missing()}")
+    if reason := library.missing():
+        pytest.skip(f"{request.param}: {reason}")
 
     def compute(loss, x, t, dtype="float64", curvature=True, **options):
         with library.precision(dtype):

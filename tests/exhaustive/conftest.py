@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.operations import PATHS, Case, Kind, additive_of
+from tests.helpers import each
+from tests.operations import PATHS, Case, additive_of
 
 from .losses import LOSSES
 
@@ -17,31 +18,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     item.add_marker(pytest.mark.exhaustive)
 
 
-@pytest.fixture(params=LOSSES.values(), ids=LOSSES)
-def kind(request: pytest.FixtureRequest) -> Kind:
-    """Every loss, with every set of options."""
-    return request.param
-
-
-@pytest.fixture(params=CASES.values(), ids=CASES)
-def case(request: pytest.FixtureRequest) -> Case:
-    """Every loss on every path."""
-    return request.param
-
-
-@pytest.fixture(params=additive_of(CASES).values(), ids=additive_of(CASES))
-def additive(request: pytest.FixtureRequest) -> Case:
-    """Every case that has parts."""
-    return request.param
-
-
-@pytest.fixture(params=LONGEST.values(), ids=LONGEST)
-def sample(request: pytest.FixtureRequest) -> Case:
-    """Every loss on the longest path."""
-    return request.param
-
-
-@pytest.fixture(params=LONGEST.values(), ids=LONGEST)
-def spine(request: pytest.FixtureRequest) -> Case:
-    """The same."""
-    return request.param
+kind = each(LOSSES)  # every loss, with every set of options
+case = each(CASES)  # every loss on every path
+additive = each(additive_of(CASES))  # every case that has parts
+sample = spine = each(LONGEST)  # every loss on the longest path

@@ -63,7 +63,7 @@ def peak(cupy: Any, function: Callable[[], Any]) -> int:
     before = pool.used_bytes()
     most = [before]
 
-    class Watch(cupy.cuda.MemoryHook):  # type: ignore[misc, name-defined]
+    class Watch(cupy.cuda.MemoryHook):
         name = "watch"
 
         def malloc_postprocess(self, **_: Any) -> None:

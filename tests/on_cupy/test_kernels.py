@@ -351,7 +351,7 @@ def test_a_formula_that_cannot_be_one_kernel_runs_as_array_calls(kernel: Any) ->
 
 
 def test_another_device_is_an_error_that_names_both() -> None:
-    class Elsewhere(cupy.ndarray):  # type: ignore[misc, name-defined]
+    class Elsewhere(cupy.ndarray):
         device = "<CUDA Device 1>"
 
     x = cupy.asarray(X)

@@ -46,7 +46,7 @@ def load() -> Any:
 
 def counters() -> _Statistics:
     """The live counters."""
-    return load().cupycpu_statistics().contents  # type: ignore[no-any-return]
+    return load().cupycpu_statistics().contents
 
 
 def allocate(size: int) -> Any:

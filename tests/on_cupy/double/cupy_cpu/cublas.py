@@ -46,31 +46,31 @@ def destroy(handle: int) -> None:
     pass
 
 
-def setStream(handle: int, stream: int) -> None:  # noqa: N802
+def setStream(handle: int, stream: int) -> None:
     pass
 
 
-def getStream(handle: int) -> int:  # noqa: N802
+def getStream(handle: int) -> int:
     return 0
 
 
-def getVersion(handle: int) -> int:  # noqa: N802
+def getVersion(handle: int) -> int:
     return 130000
 
 
-def setMathMode(handle: int, mode: int) -> None:  # noqa: N802
+def setMathMode(handle: int, mode: int) -> None:
     _modes["math"] = mode
 
 
-def getMathMode(handle: int) -> int:  # noqa: N802
+def getMathMode(handle: int) -> int:
     return _modes["math"]
 
 
-def setPointerMode(handle: int, mode: int) -> None:  # noqa: N802
+def setPointerMode(handle: int, mode: int) -> None:
     _modes["pointer"] = mode
 
 
-def getPointerMode(handle: int) -> int:  # noqa: N802
+def getPointerMode(handle: int) -> int:
     return _modes["pointer"]
 
 
@@ -90,7 +90,7 @@ def _operand(is_transposed: int, pointer: int, rows: int, columns: int, step: in
     return _matrix(pointer, columns, rows, step, dtype).T if is_transposed else _matrix(pointer, rows, columns, step, dtype)
 
 
-def gemmEx(  # noqa: N802
+def gemmEx(
     h: int, ta: int, tb: int, m: int, n: int, k: int, alpha: int, a: int, at: int, lda: int,
     b: int, bt: int, ldb: int, beta: int, c: int, ct: int, ldc: int, compute: int, algorithm: int,
 ) -> None:  # fmt: skip
@@ -105,7 +105,7 @@ def gemmEx(  # noqa: N802
     out[...] = (result if of_result == 0 else result + of_result * out.astype(wide)).astype(out.dtype)
 
 
-def gemmStridedBatchedEx(  # noqa: N802
+def gemmStridedBatchedEx(
     h: int, ta: int, tb: int, m: int, n: int, k: int, alpha: int, a: int, at: int, lda: int, sa: int, b: int, bt: int, ldb: int,
     sb: int, beta: int, c: int, ct: int, ldc: int, sc: int, batch: int, compute: int, algorithm: int,
 ) -> None:  # fmt: skip

@@ -44,21 +44,21 @@ class NVRTCError(RuntimeError):
 
 class _Program:
     def __init__(self, source: str) -> None:
-        self.source, self.expressions, self.names, self.binary, self.log = source, [], {}, b"", ""  # type: ignore[var-annotated]
+        self.source, self.expressions, self.names, self.binary, self.log = source, [], {}, b"", ""
 
 
 _programs: dict[int, _Program] = {}
 
 
-def getVersion() -> tuple[int, int]:  # noqa: N802
+def getVersion() -> tuple[int, int]:
     return 13, 0
 
 
-def getSupportedArchs() -> tuple[int, ...]:  # noqa: N802
+def getSupportedArchs() -> tuple[int, ...]:
     return (90,)
 
 
-def createProgram(source: str, name: str, headers: Sequence[str], include_names: Sequence[str]) -> int:  # noqa: N802
+def createProgram(source: str, name: str, headers: Sequence[str], include_names: Sequence[str]) -> int:
     if len(headers):
         raise NotEmulatedError("headers in memory are not emulated")
     program = _Program(source)
@@ -66,34 +66,34 @@ def createProgram(source: str, name: str, headers: Sequence[str], include_names:
     return id(program)
 
 
-def destroyProgram(number: int) -> None:  # noqa: N802
+def destroyProgram(number: int) -> None:
     _programs.pop(number, None)
 
 
-def addNameExpression(number: int, expression: str) -> None:  # noqa: N802
+def addNameExpression(number: int, expression: str) -> None:
     _programs[number].expressions.append(expression)
 
 
-def getLoweredName(number: int, expression: str) -> str:  # noqa: N802
+def getLoweredName(number: int, expression: str) -> str:
     return str(_programs[number].names[expression])
 
 
-def getProgramLog(number: int) -> str:  # noqa: N802
+def getProgramLog(number: int) -> str:
     return _programs[number].log
 
 
-def getCUBIN(number: int) -> bytes:  # noqa: N802
+def getCUBIN(number: int) -> bytes:
     return _programs[number].binary
 
 
-getPTX = getCUBIN  # noqa: N816
+getPTX = getCUBIN
 
 
-def getLTOIR(number: int) -> bytes:  # noqa: N802
+def getLTOIR(number: int) -> bytes:
     raise NotEmulatedError("linking at run time is not emulated")
 
 
-def compileProgram(number: int, options: Sequence[str | bytes] = ()) -> None:  # noqa: N802
+def compileProgram(number: int, options: Sequence[str | bytes] = ()) -> None:
     program = _programs[number]
     if not program.source.strip():  # CuPy asks for the compiler's version
         program.binary = f"// {_fingerprint()}\n".encode()
