@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import nullcontext
 from importlib import import_module, util
 from pathlib import Path
 
 import pytest
+
+from arrayloss import use_engine
 
 from .helpers import BACKENDS, Backend, each
 from .operations import CASES, KINDS, additive_of, sample_of
@@ -16,7 +20,11 @@ collect_ignore = ["on_four_devices.py", "on_cupy/double"]  # programs that run i
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compiling is most of what tests of JAX cost: what one process or run has compiled, others load."""
+    """Compiling is most of what tests of JAX cost: what one process or run has compiled, others load.
+
+    On the host NumPy computes, but in the tests of the compiled engine.
+    """
+    os.environ.setdefault("ARRAYLOSS_ENGINE", "numpy")
     if util.find_spec("jax") is None:
         return
     import jax
@@ -46,6 +54,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         is_slow = str(params.get("xp")) in ("jax", "dask") and item.path.name.startswith("test_contract")
         if is_slow and not (params["kind"] in stand_ins if "kind" in params else item.get_closest_marker("everywhere")):
             item.add_marker(pytest.mark.exhaustive)
+
+
+@pytest.fixture
+def compiled() -> Iterator[None]:
+    """The compiled engine for arrays in the host's memory."""
+    if not any(map(shutil.which, ("gcc", "clang", "cc"))):
+        pytest.skip("gcc, clang or cc is not on the path: it compiles the functions")
+    with use_engine("compiled"):
+        yield
+
+
+@pytest.fixture(params=["numpy", "compiled"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """Both engines of arrays in the host's memory."""
+    if request.param == "compiled":
+        request.getfixturevalue("compiled")
+    return str(request.param)
 
 
 @pytest.fixture(params=[b for b in BACKENDS.values() if b.name != "cupy" or b.missing() is None], ids=str)

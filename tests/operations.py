@@ -187,8 +187,9 @@ class Case:
 
     @cached_property
     def reference(self) -> tuple[Array, Array]:
-        """Value and gradient on NumPy, which the tests of formulas hold."""
-        return self.value_and_grad(BACKENDS["numpy"])
+        """Value and gradient by NumPy, which the tests of formulas hold."""
+        with al.use_engine("numpy"):
+            return self.value_and_grad(BACKENDS["numpy"])
 
     def unstack(self, x: Array) -> tuple[Array, ...]:
         """Predictions from their stack."""

@@ -1,4 +1,4 @@
-"""The host engine on NumPy: blocks, threads, layouts of memory, and whose memory results are."""
+"""The host engine, on NumPy and compiled: blocks, threads, layouts of memory, and whose memory results are."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ import pytest
 import arrayloss as al
 from arrayloss import define
 from arrayloss.engine import host
+from arrayloss.engine.c import program
 
 from .helpers import assert_same, several
 from .operations import CASES, Case, norm_loss, normal_loss
 
+pytestmark = pytest.mark.usefixtures("engine")
 RANDOM = np.random.default_rng(0)
 softmax_dice = al.dice_loss.bind(activation="softmax", axis=1)
 sigmoid_dice = al.dice_loss.bind(activation="sigmoid")
@@ -36,12 +38,14 @@ def value_and_grad(case: Case, convert: Callable[[Any], Any] = np.asarray) -> tu
 
 @pytest.fixture
 def in_blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Called with a number of threads: everything is computed in blocks of 6 entries (rows: 24) on them."""
+    """Called with a number of threads: NumPy computes blocks of 6 entries (rows: 12), compiled functions parts of 6 on these threads."""
 
     def set_threads(count: int) -> None:
-        for name, value in {"BLOCK": 6, "PARALLEL": 0}.items():
-            monkeypatch.setattr(host, name, value)
+        monkeypatch.setattr(host, "BLOCK", 6)
+        for name, value in {"PART": 6, "ELEMENTS": 5, "ROWS": 5}.items():
+            monkeypatch.setattr(program, name, value)
         monkeypatch.setattr(host, "threads", lambda: count)
+        program._plan.cache_clear()
 
     return set_threads
 
@@ -116,8 +120,8 @@ class TestBlocks:
             tracemalloc.stop()
 
 
-class TestFastForms:
-    """What overflows in a fast form is computed again by an exact one."""
+class TestLimits:
+    """What overflows or is infinite has its limit."""
 
     def test_a_slope_that_overflows(self) -> None:
         """Only the value was looked at: sigmoid(-100) is 0 in float32, its slope was NaN."""

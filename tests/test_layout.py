@@ -131,7 +131,8 @@ def test_public_names() -> None:
     losses |= {"huber_loss", "jaccard_loss", "kl_divergence", "log_cosh_loss", "nll_loss", "sigmoid_cross_entropy", "sigmoid_focal_loss"}
     losses |= {"softmax_cross_entropy", "softmax_focal_loss", "squared_error", "tversky_loss"}
     assert losses <= set(arrayloss.__all__)
-    assert set(arrayloss.__all__) - losses == {"Combination", "Loss", "Parts", "Properties", "define", "loss", "metrics", "one_hot"}
+    others = {"Combination", "Loss", "Parts", "Properties", "define", "loss", "metrics", "one_hot", "use_engine"}
+    assert set(arrayloss.__all__) - losses == others
     assert all(hasattr(arrayloss, name) for name in (*arrayloss.__all__, "__version__"))
     assert all(hasattr(arrayloss.define, name) for name in arrayloss.define.__all__)
 

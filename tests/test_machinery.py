@@ -13,10 +13,12 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from arrayloss import use_engine
 from arrayloss.engine import host
+from arrayloss.engine.c import program
 
-from .helpers import BACKENDS, assert_same
-from .operations import Case
+from .helpers import BACKENDS, assert_same, several
+from .operations import Case, info_nce_loss, norm_loss
 
 
 def tensor(a: Any) -> torch.Tensor:
@@ -157,6 +159,47 @@ class TestJax:
         assert_same(last, first - 0.1 * y.grad.numpy())
 
 
+@pytest.mark.usefixtures("compiled")
+class TestCompiled:
+    """The compiled engine, beside NumPy."""
+
+    def test_numpy(self, case: Case) -> None:
+        """Value and gradient, then the value alone."""
+        targets, options = case.arguments(np.asarray)
+        for result, expected in zip(case.value_and_grad(BACKENDS["numpy"]), case.reference, strict=True):
+            assert_same(result, expected)
+        assert_same(case.loss(*case.unstack(case.kind.x), *targets, **options), case.reference[0])
+
+    def test_backward_of_torch(self, case: Case) -> None:
+        x, (value, gradient) = leaf(case), case.reference
+        result = case.function(tensor)(x)
+        result.sum().backward()
+        assert_same(result.detach(), value)
+        assert_same(x.grad, gradient)
+
+    def test_derivatives(self, case: Case) -> None:
+        """First and second ones."""
+        targets, options = case.arguments(np.asarray)
+        if case.path == "combination":
+            pytest.skip(f"{case.path}: the reductions of its terms differ")
+        with use_engine("numpy"):
+            try:
+                expected = case.loss.grad_and_hess(*case.unstack(case.kind.x), *targets, **options)
+            except NotImplementedError as error:
+                pytest.skip(f"{case.kind.loss.name}: {error}")
+        for result, reference in zip(case.loss.grad_and_hess(*case.unstack(case.kind.x), *targets, **options), expected, strict=True):
+            for a, b in zip(several(result), several(reference), strict=True):
+                assert_same(a, b)
+
+    def test_elements_rows_and_overlaps_are_compiled(self, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+        """All kinds but those that depend on other elements, or have several axes."""
+        runs = []
+        run = program.Plan.run
+        monkeypatch.setattr(program.Plan, "run", lambda *args: [runs.append(1), run(*args)][1])
+        case.value_and_grad(BACKENDS["numpy"])
+        assert bool(runs) == (case.kind.loss not in (norm_loss, info_nce_loss))
+
+
 class TestOtherLibraries:
     """Value and gradient without autograd."""
 
@@ -178,11 +221,14 @@ class TestOtherLibraries:
             assert_same(result, expected)
 
 
+@pytest.mark.usefixtures("engine")
 def test_blocks_and_threads(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of 3 entries change nothing but the order of sums, and the number of threads no bit."""
     expected = case.reference
-    for size in ("BLOCK", "PARALLEL"):
-        monkeypatch.setattr(host, size, 3)
+    monkeypatch.setattr(host, "BLOCK", 3)
+    for size in ("PART", "ELEMENTS", "ROWS"):
+        monkeypatch.setattr(program, size, 3)
+    program._plan.cache_clear()
     several = []
     for threads in (1, 3):
         monkeypatch.setattr(host, "threads", lambda threads=threads: threads)

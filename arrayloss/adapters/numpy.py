@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from arrayloss.engine import host
-from arrayloss.engine.native import FAST
+from arrayloss.engine.native import XP
 
 from .base import Adapter, Arrays, Call
 
@@ -19,7 +19,7 @@ class NumPy(Adapter):
     """Blocked sweeps on as many threads as OMP_NUM_THREADS or the affinity of the process allow."""
 
     def __init__(self) -> None:
-        super().__init__(FAST, "numpy")
+        super().__init__(XP, "numpy")
 
     def can_read_values(self, a: Array) -> bool:
         return True
@@ -32,15 +32,15 @@ class NumPy(Adapter):
 
     def finish(self, finish: Any, sums: Sequence[Array]) -> Array:
         with np.errstate(all="ignore"):
-            return next(finish(FAST, sums))[()]
+            return next(finish(XP, sums))[()]
 
     def value(self, call: Call) -> Array:
         return round_unreduced(super().value(call), call)
 
     def value_and_grad(self, call: Call) -> tuple[Array, Arrays]:
         op, arrays = call.operation, as_native(call.arrays)
-        value, gradients, factor = host.value_and_vjp(op, call.finish, arrays)
-        return round_unreduced(value, call)[()], self.cast(host.scale_gradient(op, gradients, factor), arrays[0])
+        value, gradients = host.value_and_vjp(op, call.finish, arrays)
+        return round_unreduced(value, call)[()], self.cast(gradients, arrays[0])
 
     def derivatives(self, call: Call) -> tuple[Arrays, ...]:
         arrays = as_native(call.arrays)

@@ -129,8 +129,8 @@ class _Host(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, op: Any, finish: Any, views: Sequence[Any], *tensors: Tensor) -> Any:
-        results, gradients, ctx.factor = torch_host.forward_and_gradients(op, finish, views, tensors[0].dtype)
-        ctx.op, ctx.finish, ctx.is_consumed = op, finish, False
+        results, gradients = torch_host.forward_and_gradients(op, finish, views, tensors[0].dtype)
+        ctx.op, ctx.finish, ctx.serves, ctx.is_consumed = op, finish, bool(gradients), False
         ctx.save_for_backward(*tensors, *gradients)
         ctx.set_materialize_grads(False)
         if finish is None:
@@ -145,7 +145,7 @@ class _Host(torch.autograd.Function):
         saved = ctx.saved_tensors  # read once: checkpoints allow no more
         inputs, gradients = saved[:count], () if ctx.is_consumed else saved[count:]
         g = None if torch.is_grad_enabled() else torch_host.readable(cotangents)
-        results = None if g is None else torch_host.backward(op, ctx.finish, inputs, gradients, ctx.factor, g)
+        results = None if g is None else torch_host.backward(op, ctx.finish, inputs, gradients, ctx.serves, g)
         if results is None:  # create_graph; many cotangents at once, of vmap; or something watches the backward pass
             results = _differentiate(op, ctx.finish, inputs, cotangents)
         else:

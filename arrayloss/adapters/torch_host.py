@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from arrayloss.engine import host
-from arrayloss.engine.native import FAST
 
 Tensors = tuple[Tensor, ...]
 SMALL = host.BLOCK  # beyond it arrays are views by DLPack: `Tensor.numpy` pins the size of a storage, but takes 1 us less
@@ -50,6 +49,8 @@ class _Half:
         self.tensor = tensor
         self.shape, self.size, self.ndim = tuple(tensor.shape), tensor.numel(), tensor.ndim
         self.dtype = np.dtype(np.float32)
+        self.address = tensor.data_ptr()  # for compiled functions, which read and write 16 bits
+        self.layout = self.shape, tuple([2 * s for s in tensor.stride()]), tensor.dtype
 
     def block(self, index: Any) -> Any:
         return self.tensor[index].float().numpy()
@@ -115,41 +116,41 @@ def forward(op: Any, finish: Any, views: Sequence[Any], dtype: torch.dtype) -> T
     """The sums; with a finish the number, as a tuple of one."""
     memory = _Memory(dtype)
     sums = host.sweep(op, views, resources=memory.resources)[0]
-    return memory.results(op, finish, sums if finish is None else (_steps(finish, sums)[0],))
+    return memory.results(op, finish, sums if finish is None else (host.steps_of(finish, sums)[0],))
 
 
-def forward_and_gradients(op: Any, finish: Any, views: Sequence[Any], dtype: torch.dtype) -> tuple[Tensors, Tensors, Any]:
-    """What `forward` returns; gradients that serve every cotangent, and their factor. Without such gradients the factor is None."""
+def forward_and_gradients(op: Any, finish: Any, views: Sequence[Any], dtype: torch.dtype) -> tuple[Tensors, Tensors]:
+    """What `forward` returns, and gradients that serve every cotangent; none where there are no such gradients."""
     memory = _Memory(dtype)
-    outputs, gradients, factor = _outputs_and_gradients(op, finish, views, memory)
-    return memory.results(op, finish, outputs), tuple(map(memory.tensor, gradients)), factor
+    outputs, gradients = _outputs_and_gradients(op, finish, views, memory)
+    return memory.results(op, finish, outputs), tuple(map(memory.tensor, gradients))
 
 
-def backward(op: Any, finish: Any, inputs: Sequence[Tensor], saved: Sequence[Tensor], factor: Any, cotangents: Sequence[Any]) -> Any:
-    """The gradients for cotangents of the outputs; None where the inputs cannot be read. The memory of `saved` gradients is used."""
+def backward(op: Any, finish: Any, inputs: Sequence[Tensor], saved: Sequence[Tensor], serves: bool, cotangents: Sequence[Any]) -> Any:
+    """The gradients for cotangents of the outputs; None where the inputs cannot be read. The memory of `saved` gradients is used.
+
+    `serves`: the gradients of the forward pass serve every cotangent; but those of 16 bits, which are rounded once, only 1.
+    """
     memory = _Memory(inputs[0].dtype)
-    is_rounded = inputs[0].dtype in HALF and inputs[0].numel() > SMALL  # once: such a gradient serves the cotangent 1 only
-    is_served = factor is not None and (not is_rounded or bool(np.all(cotangents[0] == 1)))
-    factors = () if is_rounded else (cotangents[0], factor)
-    if is_served and saved:
-        return memory.gradients(host.scale_gradient(op, list(map(memory.add, saved)), *factors))
-    views = views_of(inputs)
-    if views is None:
+    is_rounded = inputs[0].dtype in HALF and inputs[0].numel() > SMALL
+    serves = serves and (not is_rounded or bool(np.all(cotangents[0] == 1)))
+    views = None if serves and saved else views_of(inputs)
+    if views is None and not (serves and saved):
         return None
-    if is_served:  # the same steps again, for the same bits
-        gradients = _outputs_and_gradients(op, finish, views, memory)[1]
-        return memory.gradients(host.scale_gradient(op, gradients, *factors))
+    if serves:  # without what was saved the same steps again, for the same bits
+        gradients = list(map(memory.add, saved)) if saved else _outputs_and_gradients(op, finish, views or (), memory)[1]
+        return memory.gradients(host.scale_gradient(op, gradients, 1 if is_rounded else cotangents[0]))
     if finish is not None:
-        sums = host.sweep(op, views, labels="checked", resources=memory.resources)[0]
-        cotangents = [None if d is None else d * cotangents[0] for d in _steps(finish, sums)[1]]
-    return memory.gradients(host.gradients_for(op, views, cotangents, resources=memory.resources))
+        sums = host.sweep(op, views or (), labels="checked", resources=memory.resources)[0]
+        cotangents = [None if d is None else d * cotangents[0] for d in host.steps_of(finish, sums)[1]]
+    return memory.gradients(host.gradients_for(op, views or (), cotangents, resources=memory.resources))
 
 
 def value_and_grad(op: Any, finish: Any, views: Sequence[Any], dtype: torch.dtype) -> tuple[Tensor, Tensors]:
     """The number, and the gradient of each prediction."""
     memory = _Memory(dtype)
-    value, gradients, factor = host.value_and_vjp(op, finish, views, resources=memory.resources)
-    return memory.results(op, finish, (value,))[0], memory.gradients(host.scale_gradient(op, gradients, factor))
+    value, gradients = host.value_and_vjp(op, finish, views, resources=memory.resources)
+    return memory.results(op, finish, (value,))[0], memory.gradients(gradients)
 
 
 def derivatives(op: Any, views: Sequence[Any], dtype: torch.dtype) -> tuple[Tensors, ...]:
@@ -158,20 +159,14 @@ def derivatives(op: Any, views: Sequence[Any], dtype: torch.dtype) -> tuple[Tens
     return tuple(map(memory.gradients, host.derivatives(op, views, resources=memory.resources)))
 
 
-def _outputs_and_gradients(op: Any, finish: Any, views: Sequence[Any], memory: _Memory) -> tuple[Any, Any, Any]:
-    """Returns the outputs, gradients and factor of `forward_and_gradients`, as arrays."""
+def _outputs_and_gradients(op: Any, finish: Any, views: Sequence[Any], memory: _Memory) -> tuple[Any, Any]:
+    """Returns the outputs and the gradients of `forward_and_gradients`, as arrays."""
     if finish is not None and (op.is_local or finish.reduction != "none"):
-        value, gradients, factor = host.value_and_vjp(op, finish, views, resources=memory.resources)
+        value, gradients = host.value_and_vjp(op, finish, views, resources=memory.resources)
         if value.ndim == 0 or op.is_local:
-            return (value,), gradients, factor
+            return (value,), gradients
     if finish is None and op.is_local:
-        return *host.sweep(op, views, host.unit_cotangents(op), resources=memory.resources), 1.0
+        units = [1.0 if name == op.terms[0] else None for name in op.outputs]
+        return host.sweep(op, views, units, resources=memory.resources)
     sums = host.sweep(op, views, resources=memory.resources)[0]
-    return sums if finish is None else (_steps(finish, sums)[0],), (), None
-
-
-def _steps(finish: Any, sums: Sequence[Any]) -> tuple[Any, Any]:
-    """Returns the number and its derivatives for the sums."""
-    with np.errstate(all="ignore"):
-        steps = finish(FAST, sums)
-        return next(steps), next(steps)
+    return sums if finish is None else (host.steps_of(finish, sums)[0],), ()

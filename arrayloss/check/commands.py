@@ -18,6 +18,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 import arrayloss as package
+from arrayloss.engine.c import library
 from arrayloss.engine.host import threads
 from arrayloss.frontend.loss import REGISTRY, Loss
 
@@ -320,12 +321,12 @@ def print_accuracy(subjects: Sequence[str], backends: Sequence[str] | None, dtyp
 def backend_table(backends: Sequence[str] | None) -> Table:
     """Every library: its version and devices, or why it is missing."""
     table = Table("backend", "version", "device", "")
-    for name, library in LIBRARIES.items():
-        reason = library.missing() or (None if backends is None or name in backends else "left out")
+    for name, backend in LIBRARIES.items():
+        reason = backend.missing() or (None if backends is None or name in backends else "left out")
         if reason:
             table.add_row(name, "-", "-", f"[yellow]{reason}[/]")
         else:
-            table.add_row(name, library.version, library.devices(), "[green]installed[/]")
+            table.add_row(name, backend.version, backend.devices(), "[green]installed[/]")
     return table
 
 
@@ -342,11 +343,12 @@ def list_losses() -> None:
 
 @arrayloss.command()
 def info() -> None:
-    """Versions, devices and threads."""
+    """Versions, engine, devices and threads."""
     own = versions()
     for name in ("arrayloss", "python", "machine"):
         say_plainly(f"{name} {own[name]}")
-    say_plainly(f"threads {threads()} for NumPy (OMP_NUM_THREADS, or the cores of this process)")
+    say_plainly(f"engine {library.describe()}")
+    say_plainly(f"threads {threads()} for arrays (OMP_NUM_THREADS, or the cores of this process)")
     console().print(backend_table(None))
 
 

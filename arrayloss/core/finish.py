@@ -66,6 +66,7 @@ class Mean(Finish):
     denominator: Any = None  # the name of a sum ("weight", "count", "positives"), a number or a 0-d array; None: no mean
     outputs: tuple[str, ...] = ("total",)
     dtype: str | None = None  # of the number; None: that of the total
+    is_linear = True  # in the total: its derivative is known from the other sums
 
     @property
     def is_static(self) -> bool:
@@ -133,7 +134,7 @@ class Overlap(Finish):
     skips_absent: bool = False  # an overlap without a target has no weight
     is_additive: bool = True  # the sums of two batches add: the batch axis is among those that are summed
     dtype: str | None = None
-    slope = None
+    is_linear, slope = False, None
 
     @property
     def is_static(self) -> bool:

@@ -50,13 +50,11 @@ def clip(xp: Any, x: Array, low: Any, high: Any) -> Array:
     return xp.minimum(xp.maximum(x, low), high) if hasattr(low, "dtype") else xp.where(x < low, low, xp.where(x > high, high, x))
 
 
-@native_first
 def lerp(xp: Any, b: Array, a: Array, t: Array) -> Array:
     """t*a + (1-t)*b: a choice where t is boolean, exact at both ends where it is not."""
     return xp.where(t, a, b) if is_boolean(t) else t * a + (1 - t) * b
 
 
-@native_first
 def power(xp: Any, base: Array, exponent: Any) -> Array:
     """base ** exponent for base >= 0, with 0 ** 0 = 1 and a finite derivative at base 0.
 
@@ -85,7 +83,6 @@ def split_sign(xp: Any, x: Array) -> tuple[Array, Array]:
     return is_positive, xp.where(is_positive, x, -x)
 
 
-@native_first
 def divide(xp: Any, a: Array, b: Array, at_0_over_0: Any) -> Array:
     """a / b with a value (or a function that gives it) for 0 / 0; a / 0 stays infinite.
 
@@ -103,17 +100,10 @@ def quotient(xp: Any, a: Array, b: Array) -> Array:
     return a / b
 
 
-@native_first
 def multiply_no_nan(xp: Any, a: Array, b: Array) -> Array:
     """a * b, and 0 where a is 0 even if b is infinite."""
     lost = (a == 0) & (abs(b) == float("inf"))  # and nowhere else: the derivative for a is b
     return xp.where(lost, 0.0, a * xp.where(lost, 0.0, b))
-
-
-@native_first
-def multiply_add(xp: Any, c: Array, a: Array, b: Array) -> Array:
-    """c + a * b, where 0 times infinity is 0. c may be overwritten."""
-    return c + multiply_no_nan(xp, a, b)
 
 
 @native_first
@@ -190,13 +180,11 @@ def place_at_label(xp: Any, like: Array, labels: Array, entries: Any, axis: int)
     return xp.where(arange_along(xp, like, axis) == labels, entries, xp.zeros_like(like))
 
 
-@native_first
 def one_hot(xp: Any, labels: Array, like: Array, axis: int) -> Array:
     """Labels as masks of the shape of `like`: booleans, or the numbers 0 and 1."""
     return arange_along(xp, like, axis) == labels
 
 
-@native_first
 def sigmoid_pair(xp: Any, x: Array) -> tuple[Array, Array]:
     """p = sigmoid(x) and q = 1 - p, both without cancellation."""
     is_positive, size = split_sign(xp, x)
@@ -205,7 +193,6 @@ def sigmoid_pair(xp: Any, x: Array) -> tuple[Array, Array]:
     return xp.where(is_positive, one, u) / (1 + u), xp.where(is_positive, u, one) / (1 + u)
 
 
-@native_first
 def sigmoid_terms(xp: Any, x: Array) -> tuple[Array, Array, Callable[[], Array], Callable[..., Array]]:
     """`step`: the likelier answer, 1 where x >= 0, else 0; `tail_prob`: the probability of the other one; `softplus_neg_abs()`: the loss of
     the likelier answer, log(1 + exp(-|x|)), to be called once; and `add_sigmoid_minus_step(a, weight=1)`: a + weight * (sigmoid(x) - step).
@@ -252,7 +239,6 @@ def softmax_vjp(xp: Any, argmax: Array, p: Array, u: Array, axis: int) -> Array:
     return p * (v - xp.sum(p * v, axis=axis, keepdims=True))
 
 
-@native_first
 def cross_entropy_grad(xp: Any, argmax: Array, p: Array, q: Array, weight: Array, axis: int) -> Array:
     """p * sum(weight) - weight, the slope of the sum of weight_c * -log(p_c): as a difference of what does not cancel.
 
@@ -264,7 +250,6 @@ def cross_entropy_grad(xp: Any, argmax: Array, p: Array, q: Array, weight: Array
     return sum_of_others * p - weight * q
 
 
-@native_first
 def nll_and_grad_at_label(xp: Any, x: Array, labels: Array, axis: int) -> tuple[Array, Array, Callable[..., Array], Callable[[Any], Array]]:
     """`nll`: -log(p_y) of p = softmax(x); `q`: 1 - p_y; `grad(weight=None, base=None)`; `base_nll(base)`; all without cancellation.
 

@@ -30,13 +30,13 @@ def _sigmoid_cross_entropy(xp: Any, x: Array, t: Array, pos_weight: Any, label_s
     step, tail, softplus, add_sigmoid_minus_step = special.sigmoid_terms(xp, x)
     step_error = step - t  # exact for hard targets
     if pos_weight is None:
-        yield lambda: special.multiply_add(xp, softplus(), step_error, x)  # terms that are never negative, so that none cancel
+        yield lambda: softplus() + special.multiply_no_nan(xp, step_error, x)  # terms that are never negative, so that none cancel
         yield add_sigmoid_minus_step(step_error)  # sigmoid - t, which cancels on confident elements
         yield tail * (1 - tail)
     else:
         positive, negative = pos_weight * t, 1 - t
         step_error, weight = special.lerp(xp, -positive, negative, step), positive + negative
-        yield lambda: special.multiply_add(xp, weight * softplus(), step_error, x)
+        yield lambda: weight * softplus() + special.multiply_no_nan(xp, step_error, x)
         yield add_sigmoid_minus_step(step_error, weight)
         yield weight * tail * (1 - tail)
 
@@ -139,13 +139,13 @@ def _sigmoid_focal(xp: Any, x: Array, t: Array, gamma: Any, alpha: Any) -> Itera
     scale = special.power(xp, miss, gamma)
     if alpha is not None:
         scale = special.lerp(xp, 1 - alpha, alpha, t) * scale
-    ce = special.multiply_add(xp, softplus(), step_error, x)
+    ce = softplus() + special.multiply_no_nan(xp, step_error, x)
     value = scale * ce
     yield value
     # miss' / miss; in the tail, where that is 0/0, hard targets have p*q / miss = p_t
     dlog_miss = (1 - 2 * t) * special.divide(xp, p * q, miss, lambda: special.lerp(xp, p, q, abs_error))
     # From the value: a compiler need keep neither ce nor scale
-    yield special.multiply_add(xp, scale * add_sigmoid_minus_step(step_error), gamma * dlog_miss, value)
+    yield scale * add_sigmoid_minus_step(step_error) + special.multiply_no_nan(xp, gamma * dlog_miss, value)
     slope = add_sigmoid_minus_step(step_error)
     bend = ((gamma - 1) * dlog_miss - (2 * step - 1) * (p - q)) * special.multiply_no_nan(xp, dlog_miss, ce)
     yield scale * (gamma * (bend + 2 * dlog_miss * slope) + p * q)

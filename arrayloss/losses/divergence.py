@@ -53,32 +53,8 @@ def _limit(xp: Any, x: Array, axis: int) -> Array:
     return xp.where(has_infinite, xp.where(is_infinite, xp.zeros_like(x), -float("inf")), x)
 
 
-def _in_wider_dtype(xp: Any, x: Array, t: Array, axis: int, dtype: Any) -> Iterator[Array]:
-    """Plain differences with digits enough. NaN for infinite logits, and for rows in which these digits are not enough either."""
-    top = xp.expand_dims(xp.argmax(t, axis=axis), axis=axis)
-    x_top, t_top = special.gather_label(xp, x, top, axis), special.gather_label(xp, t, top, axis)
-    spread = t_top - xp.min(t, axis=axis, keepdims=True)  # from 708 on a class may underflow
-    wide_x, wide_t, x_top, t_top = (xp.astype(a, dtype) for a in (x, t, x_top, t_top))
-    e = xp.exp(wide_t - t_top)
-    total = xp.sum(e, axis=axis, keepdims=True)
-    y = (wide_x - wide_t) - (x_top - t_top)
-    y = y - xp.sum(e * y, axis=axis, keepdims=True) / total  # log(q / p) up to a constant, its mean under the target 0
-    weighted = e * xp.expm1(y)
-    mean = xp.sum(weighted, axis=axis, keepdims=True)  # of second order in y: rounding leaves 1e-16 * |y|
-    is_exact = (spread < 700) & (mean >= 2e-8 * xp.sum(xp.abs(weighted), axis=axis, keepdims=True))
-    mean = xp.where(is_exact, mean / total, float("nan"))
-    yield xp.astype(xp.log1p(mean), x.dtype)
-    yield xp.astype((weighted - mean * e) * (1 / (total * (1 + mean))), x.dtype)  # p * expm1(y - log1p(mean))
-    _, q, complement, _ = special.softmax_with_complement(xp, wide_x, axis)
-    yield xp.astype(q * complement(), x.dtype)
-
-
 def _kl_divergence(xp: Any, x: Array, t: Array, axis: int) -> Iterator[Array]:
     """Differences as pairs, what they round to and what rounding took; but where a wider dtype is cheap."""
-    wider = xp.wider_dtype(x) if hasattr(type(xp), "wider_dtype") else None  # NumPy's, which repeats by exact forms where this is NaN
-    if wider is not None:
-        yield from _in_wider_dtype(xp, x, t, axis, wider)
-        return
     x, t = _limit(xp, x, axis), _limit(xp, t, axis)
     x_top, t_top = (xp.expand_dims(xp.argmax(a, axis=axis), axis=axis) for a in (x, t))
     in_x, in_t, zeros = x != -float("inf"), t != -float("inf"), xp.zeros_like(x)  # a NaN is in

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from arrayloss.core import special
-from arrayloss.engine.cuda.writer import Frame, Writer
+from arrayloss.engine.cuda.writer import Writer
 from arrayloss.engine.graph import Graph, Node, RefusedError
+from arrayloss.engine.layout import Frame
 
 SHAPE = (4, 3)
 
@@ -24,8 +25,8 @@ def recorder(class_axis: int | None = 1, shape: tuple[int, ...] = SHAPE, **optio
 def written(node: Node) -> str:
     """The source of a kernel that stores one node."""
     numbers = {"elements": 4, "classes": 3, "n0": 4, "x0_0": 3, "x0_c": 1, "x1_0": 1, "x1_c": 0, "y0_0": 3, "y0_c": 1}
-    frame = Frame(numbers, range(0), range(1), lanes=1, index="int")
-    return Writer("kernel", frame).map([(node, node.dtype)]).source
+    frame = Frame(numbers, range(0), range(1))
+    return Writer("kernel", frame, 1, "int").map([(node, node.dtype)]).source
 
 
 REFUSED: dict[str, Callable[[Graph, Node, Node], Any]] = {

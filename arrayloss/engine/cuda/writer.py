@@ -6,25 +6,24 @@ as often as sums of the row depend on other sums. Sums over elements are float64
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from arrayloss.core import dtypes
 
-from ..graph import COMPARISONS, DTYPES, ELEMENTWISE, PREDICATES, Node
+from ..expressions import OPERATORS, Expressions, Scope, levels
+from ..graph import DTYPES, PREDICATES, UNARY, Node
+from ..layout import Frame
 
 BLOCK = 256  # threads, at most; always a power of two
 
 _SIGNED, _UNSIGNED = ("signed char", "short", "int", "long long"), ("unsigned char", "unsigned short", "unsigned int", "unsigned long long")
 C_TYPES = dict(zip(DTYPES, ("bool", *_SIGNED, *_UNSIGNED, "__half", "__nv_bfloat16", "float", "double"), strict=True))
 
-_INFIX = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "logical_and": "&&", "logical_or": "||", "logical_xor": "!="}
-_INFIX |= {"less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==", "not_equal": "!="}
-_OPERATORS = {name: f"{{0}} {sign} {{1}}" for name, sign in _INFIX.items()}
-_OPERATORS |= {"logical_not": "!{0}", "negative": "-{0}", "abs": "fabs({0})", "round": "rint({0})"}
-_OPERATORS |= {"minimum": "smaller({0}, {1})", "maximum": "larger({0}, {1})"}
-_LITERALS = frozenset(repr(v) for v in (0, 1, 2, 3, 4, -1, 0.0, 0.5, 1.0, 2.0, 3.0, 4.0, -1.0))
+_OPERATORS = OPERATORS | {"logical_and": "{0} && {1}", "logical_or": "{0} || {1}", "abs": "fabs({0})", "round": "rint({0})"}
+_OPERATORS |= {"minimum": "smaller({0}, {1})", "maximum": "larger({0}, {1})", "pow": "pow({0}, {1})"}
+_OPERATORS |= {name: f"{name}({{0}})" for name in UNARY | PREDICATES if name not in _OPERATORS}
 _LOADS = {"float16": "__half2float({})", "bfloat16": "__bfloat162float({})"}
 _STORES = {"float16": "__float2half_rn((float){})", "bfloat16": "__float2bfloat16((float){})"}
 
@@ -76,44 +75,21 @@ class Kernel:
     constants: Mapping[str, Any]
 
 
-@dataclass
-class _Scope:
-    """Where lines go, and which variables are known there: in a row, or at one of its places."""
-
-    lines: list[str]
-    place: str = ""
-    names: dict[Node, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What a kernel walks over. `outer` are the dimensions along which there are several sums, `inner` those that an element is found by.
-
-    `numbers` are the parameters that are no arrays: sizes `n0`, steps such as `x0_1` and `x0_c` (along the classes), `elements`.
-    """
-
-    numbers: Mapping[str, Any]
-    outer: range
-    inner: range
-    lanes: int  # threads that share a row
-    index: str  # the C type that counts elements
-
-
-class Writer:
+class Writer(Expressions):
     """Writes one kernel."""
 
-    def __init__(self, name: str, frame: Frame) -> None:
-        self.name, self.frame, self.inner, self.lanes, self.index = name, frame, frame.inner, frame.lanes, frame.index
-        self.inputs: dict[int, Node] = {}
-        self.constants: dict[str, Any] = {}
+    types, operators = C_TYPES | {"float16": "float", "bfloat16": "float"}, _OPERATORS  # 16 bits are computed in 32
+
+    def __init__(self, name: str, frame: Frame, lanes: int, index: str) -> None:
+        """`lanes`: threads that share a row; `index`: the C type that counts elements."""
+        super().__init__()
+        self.name, self.frame, self.inner, self.lanes, self.index = name, frame, frame.inner, lanes, index
         self.totals: dict[Node, str] = {}
-        self.row = _Scope([])
-        self._count = 0
 
     def map(self, outputs: Sequence[tuple[Node, str]]) -> Kernel:
         """Every element on its own, behind the totals that it needs. An output is a node and the dtype that is stored."""
         nodes, body = [node for node, _ in outputs], []
-        for level in _levels(nodes, ("total",), ()):
+        for level in levels(nodes, ("total",), ()):
             self._start_row([node.args[0] for node in level])
             for node in level:
                 value, total = self._name(node.args[0], self.row), self.totals.setdefault(node, self._new())
@@ -122,7 +98,7 @@ class Writer:
             body += self._elements("blockIdx.x", "gridDim.x", self.row.lines)
             body += [f"{self.totals[node]} = block_sum({self.totals[node]});" for node in level]
         self._start_row(nodes)
-        entries = _Scope([], "c")
+        entries = Scope([], "c")
         for j, (node, dtype) in enumerate(outputs):
             value, place = _stored(self._name(node, entries), dtype), self._place(f"y{j}", self.inner)
             if node.varies:
@@ -139,7 +115,7 @@ class Writer:
         There are `entries` sums, one for every class or one; a thread adds up so many of them side by side.
         """
         self._start_row([node for node, _ in outputs])
-        scope = _Scope([], "c")
+        scope = Scope([], "c")
         scope.lines += [f"a{j}[k] += {self._name(node, scope)};" for j, (node, _) in enumerate(outputs)]
         each = ["#pragma unroll", f"for (int k = 0; k < {side_by_side}; ++k) {{", "const long long c = first + k * LANES + lane;"]
         self.row.lines += [*each, "if (c < entries) {", *scope.lines, "}", "}"]
@@ -172,25 +148,17 @@ class Writer:
         first, ahead = f"((long long){start} * blockDim.x + threadIdx.x) / LANES", f"(long long){step} * blockDim.x / LANES"
         return [f"for ({self.index} e = {first}; e < elements; e += {ahead}) {{", *self._decoded("e", self.inner), *lines, "}"]
 
-    def _decoded(self, place: str, dimensions: range) -> list[str]:
-        """The index along every dimension, from the number of an element."""
-        lines, rest = [], f"({self.index})({place})"
-        for d in reversed(dimensions[1:]):
-            lines += [f"const {self.index} i{d} = {rest} % n{d}, rest{d} = {rest} / n{d};"]
-            rest = f"rest{d}"
-        return lines + [f"const {self.index} i{d} = {rest};" for d in dimensions[:1]]
-
     @staticmethod
     def _place(array: str, dimensions: Sequence[int]) -> str:
         return " + ".join(f"i{d} * {array}_{d}" for d in dimensions) or "0"
 
     def _start_row(self, outputs: Sequence[Node]) -> None:
         """Begin the lines of one element with all that needs a walk over its row, in as few walks as depend on each other."""
-        self.row = _Scope([], names=dict(self.totals))
-        for level in _levels(outputs, ("sum", "argmax"), self.totals):
-            entries, after = _Scope([], "c"), []
+        self.row = Scope([], names=dict(self.totals))
+        for level in levels(outputs, ("sum", "argmax"), self.totals):
+            entries, after = Scope([], "c"), []
             for node in level:
-                (a,), variable, type_ = node.args, self._new(), _computed(node.args[0].dtype)
+                (a,), variable, type_ = node.args, self._new(), self.types[node.args[0].dtype]
                 value, best = self._name(a, entries), f"{variable}_"
                 if node.operation == "sum":  # in float64, which costs nothing beside reading the entry
                     self.row.lines.append(f"{'double' if dtypes.kind(node.dtype) == 'float' else 'long long'} {best} = 0;")
@@ -205,65 +173,17 @@ class Writer:
             self._loop(entries)
             self.row.lines += after
 
-    def _loop(self, entries: _Scope) -> None:
+    def _loop(self, entries: Scope) -> None:
         if entries.lines:
             self.row.lines += ["for (long long c = lane; c < classes; c += LANES) {", *entries.lines, "}"]
 
-    def _new(self) -> str:
-        self._count += 1
-        return f"v{self._count}"
+    def load(self, node: Node, scope: Scope) -> str:
+        i = node.args[0]
+        place = self._place(f"x{i}", (*self.frame.outer, *self.inner)) + (f" + {scope.place} * x{i}_c" if node.varies else "")
+        return _LOADS.get(node.dtype, "{}").format(f"x{i}[{place}]")
 
-    def _name(self, node: Node, scope: _Scope) -> str:
-        """The variable that holds a node, written where it is first needed."""
-        scope = scope if node.varies else self.row
-        if node not in scope.names:
-            if node.operation == "same":
-                scope.names[node] = self._name(node.args[0], scope)
-            elif node.operation == "at":
-                scope.names[node] = self._name(node.args[0], _Scope(scope.lines, self._name(node.args[1], scope)))
-            else:
-                text = self._expression(node, scope)
-                scope.names[node] = self._new()
-                scope.lines.append(f"const {_computed(node.dtype)} {scope.names[node]} = {text};")
-        return scope.names[node]
-
-    def _argument(self, a: Any, dtype: str, scope: _Scope) -> str:
-        if not isinstance(a, Node):
-            return self._constant(a, dtype)
-        name = self._name(a, scope)
-        return name if _computed(a.dtype) == _computed(dtype) else f"({_computed(dtype)}){name}"
-
-    def _constant(self, value: Any, dtype: str) -> str:
-        """A small number as it is; any other is a parameter, so that another number or batch size needs no new kernel."""
-        if dtype == "bool":
-            return "true" if value else "false"
-        value = float(value) if dtypes.kind(dtype) != "integer" else int(value)
-        if repr(value) in _LITERALS:
-            return f"({_computed(dtype)}){value!r}"
-        names = [n for n, v in self.constants.items() if repr(v) == repr(value)]
-        name = names[0] if names else f"k{len(self.constants)}"
-        self.constants[name] = value
-        return f"({_computed(dtype)}){name}"
-
-    def _expression(self, node: Node, scope: _Scope) -> str:
-        operation, args = node.operation, node.args
-        if operation == "input":
-            i, self.inputs[args[0]] = args[0], node
-            place = self._place(f"x{i}", (*self.frame.outer, *self.inner)) + (f" + {scope.place} * x{i}_c" if node.varies else "")
-            return _LOADS.get(node.dtype, "{}").format(f"x{i}[{place}]")
-        if operation == "position":
-            return scope.place
-        if operation == "full":
-            return self._constant(args[0], node.dtype)
-        if operation == "astype":
-            return _LOADS.get(node.dtype, "{}").format(_stored(self._name(args[0], scope), node.dtype))
-        if operation == "where":
-            condition = self._argument(args[0], "bool", scope)
-            return f"{condition} ? {self._argument(args[1], node.dtype, scope)} : {self._argument(args[2], node.dtype, scope)}"
-        common = node.graph.promoted(args) if operation in COMPARISONS | PREDICATES else node.dtype
-        names = [self._argument(a, common, scope) for a in args]
-        assert operation in ELEMENTWISE, operation
-        return _OPERATORS[operation].format(*names) if operation in _OPERATORS else f"{operation}({', '.join(names)})"
+    def cast(self, value: str, source: str, dtype: str) -> str:
+        return _LOADS.get(dtype, "{}").format(_stored(value, dtype))
 
 
 def _source(name: str, parameters: Mapping[str, str], body: Sequence[str], lanes: int) -> str:
@@ -273,31 +193,6 @@ def _source(name: str, parameters: Mapping[str, str], body: Sequence[str], lanes
         code = source + code if f"{helper}(" in code else code
     includes = [f"#include <cuda_{h}.h>\n" for h, name in (("fp16", "half"), ("bf16", "bfloat16")) if name in code]
     return "".join([*includes, f"constexpr int LANES = {lanes};\n", code])
-
-
-def _levels(outputs: Sequence[Node], operations: Collection[str], known: Collection[Node]) -> list[list[Node]]:
-    """The nodes with one of these operations that outputs need: first those that depend on no other, then those that depend on them."""
-    depths: dict[Node, int] = dict.fromkeys(known, 0)
-    levels: list[list[Node]] = []
-
-    def depth(node: Node) -> int:
-        if node not in depths:
-            below = max((depth(a) for a in node.args if isinstance(a, Node)), default=0)
-            if node.operation in operations:
-                levels[below:] = levels[below:] or [[]]
-                levels[below].append(node)
-                below += 1
-            depths[node] = below
-        return depths[node]
-
-    for node in outputs:
-        depth(node)
-    return levels
-
-
-def _computed(dtype: str) -> str:
-    """The C type in which a dtype is computed."""
-    return "float" if dtypes.kind(dtype) == "half" else C_TYPES[dtype]
 
 
 def _stored(value: str, dtype: str) -> str:

@@ -1,0 +1,1 @@
+"""A compiled CPU engine: graphs written as C."""
