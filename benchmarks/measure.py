@@ -60,6 +60,13 @@ def openmp_region() -> Work:
     return lambda: torch.relu(x)
 
 
+def rest() -> None:
+    """Wait until threads of the other side have stopped spinning. The core stays awake: one that slept wakes others late."""
+    start = perf_counter()
+    while perf_counter() - start < 0.01:
+        pass
+
+
 def seconds(work: Work, calls: int, before: Work | None = None, depth: int = 0) -> float:
     """Seconds of one call, made so many Python frames deep.
 
@@ -89,8 +96,8 @@ def compare(ours: Work, peer: Work, condition: str, budget: float) -> Timing:
     works = (ours, peer)
     for work in works * (2 if budget else 1):
         work()
-    before = openmp_region() if condition == "behind" else None
-    calls = [1 if before or not budget else calls_in(work, 0.01) for work in works]
+    before = {"behind": openmp_region, "alone": lambda: rest if budget else None}.get(condition, lambda: None)()
+    calls = [1 if condition == "behind" or not budget else calls_in(work, 0.01) for work in works]
     times: tuple[list[float], list[float]] = ([], [])
     gc.collect()
     gc.disable()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import arrayloss as al
-from arrayloss import define
+from arrayloss import define, use_engine
 from arrayloss.engine import host
 from arrayloss.engine.c import program
 
@@ -142,6 +142,123 @@ class TestLimits:
         value, gradient = al.sigmoid_cross_entropy.value_and_grad(x, t, reduction="sum")
         assert_same(value, np.float32(np.log(2)))
         assert np.array_equal(gradient, 0.5 * (x == 0))
+
+
+def sizes(dtype: str) -> Any:
+    """Zero, subnormal and normal numbers up to the largest, the ends of exponentials, infinity and NaN, with both signs."""
+    limits = np.finfo(dtype)
+    largest = 3e38 if dtype == "float32" else 1.7e308
+    tiny = [0, limits.smallest_subnormal, limits.smallest_normal - limits.smallest_subnormal, limits.smallest_normal]
+    positive = np.array([*tiny, 1e-30, 1e-8, 0.5, 1, 20, 88, 104, 710, 745, largest, np.inf, np.nan], dtype)
+    return np.concatenate([positive, -positive])
+
+
+def probabilities(dtype: str) -> Any:
+    """Both ends of [0, 1], what is beside them, and NaN."""
+    limits = np.finfo(dtype)
+    inner = [limits.smallest_subnormal, limits.smallest_normal, 1e-30, 1e-8, 0.3, 0.5, 0.7, 1 - limits.eps, 1 - limits.epsneg]
+    return np.array([0, -0.0, *inner, 1, np.nan], dtype)
+
+
+def crossed(*values: Any) -> tuple[Any, ...]:
+    """Arrays with every combination of some numbers."""
+    return tuple([a.ravel() for a in np.meshgrid(*values, indexing="ij")])
+
+
+def rows_of(values: Any, classes: int) -> Any:
+    """Rows of ones, but for the first and the last class, which have every pair of some numbers."""
+    first, last = crossed(values, values)
+    rows = np.ones((len(first), classes), values.dtype)
+    rows[:, 0], rows[:, -1] = first, last
+    return rows
+
+
+def labels_of(rows: Any) -> Any:
+    """The first class, the last one, and one between."""
+    return np.arange(len(rows)) * (rows.shape[1] - 1) // 2 % rows.shape[1]
+
+
+def distributions_of(rows: Any) -> Any:
+    """All of one class, parts of two, and a part of every class."""
+    of_all = np.array([3, 2, *[4, 2, 1] * rows.shape[1]][: rows.shape[1]])
+    several = np.zeros((3, rows.shape[1]), rows.dtype)
+    several[0, 0], several[1, [0, -1]], several[2] = 1, (0.3, 0.7), of_all / of_all.sum()
+    return several[np.arange(len(rows)) % 3]
+
+
+def each_row_with(targets_of: Callable[[Any], Any], values_of: Callable[[str], Any], classes: int) -> Callable[[str], tuple[Any, ...]]:
+    """Called with a dtype: every row three times, and targets."""
+
+    def arguments(dtype: str) -> tuple[Any, ...]:
+        rows = np.repeat(rows_of(values_of(dtype), classes), 3, axis=0)
+        return rows, targets_of(rows)
+
+    return arguments
+
+
+def special_cases() -> Iterator[tuple[str, Any, Callable[[str], tuple[Any, ...]]]]:
+    """A name, a loss, and its predictions and targets in a dtype."""
+    targets = {
+        "numbers": lambda d: np.array([0, 1, 0.3], d),
+        "integers": lambda d: np.array([0, 1]),
+        "booleans": lambda d: np.array([False, True]),
+    }
+    focal, smooth = al.sigmoid_focal_loss, {"label_smoothing": 0.1}
+    for name, t in targets.items():
+        for options in ({}, smooth, {"pos_weight": 2.5}) if name == "numbers" else ({},):
+            yield (
+                f"sigmoid cross-entropy {name} {options}",
+                al.sigmoid_cross_entropy.bind(**options),
+                lambda d, t=t: crossed(sizes(d), t(d)),
+            )
+        for options in ({}, {"gamma": 1.5}, {"gamma": 0}, {"gamma": 0.5}, {"alpha": 0.25}) if name == "numbers" else ({},):
+            yield f"sigmoid focal {name} {options}", focal.bind(**options), lambda d, t=t: crossed(sizes(d), t(d))
+    of_probabilities = [al.binary_cross_entropy, *[focal.bind(given="probs", gamma=gamma) for gamma in (2, 1.5, 0, 0.5)]]
+    for number, loss in enumerate(of_probabilities):
+        yield f"probabilities {number}", loss, lambda d: crossed(probabilities(d), targets["numbers"](d))
+    for loss in (al.huber_loss, al.log_cosh_loss, al.squared_error):
+        yield loss.name, loss, lambda d: crossed(sizes(d), sizes(d))
+    some = [0, 1, 0.3, np.inf, np.nan]
+    yield "gaussian_nll_loss", al.gaussian_nll_loss, lambda d: crossed(sizes(d), sizes(d)[: sizes(d).size // 2], np.array(some, d))
+    yield "sigmoid Dice", sigmoid_dice.bind(pool_axes=1), lambda d: tuple([a[:, None] for a in crossed(sizes(d), targets["numbers"](d))])
+    for classes in (3, 70):
+        for what, of in (("labels", labels_of), ("distributions", distributions_of)):
+            logits, probs = each_row_with(of, sizes, classes), each_row_with(of, probabilities, classes)
+            name = f"{what} of {classes} classes"
+            for options in ({}, smooth, {"class_weights": [1.0, 0.5, 2.0, 0.75, *[1.5] * (classes - 4)][:classes]}):
+                yield f"cross-entropy {name} {[*options]}", al.cross_entropy.bind(axis=1, **options), logits
+            yield f"focal {name}", al.softmax_focal_loss.bind(axis=1), logits
+            yield f"focal of probabilities {name}", al.softmax_focal_loss.bind(axis=1, given="probs"), probs
+            yield f"nll {name}", al.nll_loss.bind(axis=1), logits
+            yield f"nll of probabilities {name}", al.nll_loss.bind(axis=1, given="probs"), probs
+            yield f"softmax Dice {name}", softmax_dice.bind(pool_axes=1), logits
+        yield (
+            f"divergence of {classes} classes",
+            al.kl_divergence.bind(axis=1),
+            each_row_with(lambda a: np.roll(a, 7, axis=0), sizes, classes),
+        )
+
+
+SPECIAL = {name: (loss, arguments) for name, loss, arguments in special_cases()}
+
+
+@pytest.mark.parametrize("engine", ["compiled"], indirect=True)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", SPECIAL)
+def test_special_values_give_what_numpy_gives(name: str, dtype: str) -> None:
+    """NaN and infinities are in the same places, and numbers differ by 1e-5 (float32) or 1e-13 (float64) of their size, or are subnormal.
+
+    Terms that cancel in rows of 70 classes are probabilities of about 1/70: their roundings are allowed for.
+    """
+    loss, arguments = SPECIAL[name]
+    arrays, limits = arguments(dtype), np.finfo(dtype)
+    floor = 8 * limits.eps / 70 if "70 classes" in name else limits.smallest_normal
+    with use_engine("numpy"):
+        expected = loss.value_and_grad(*arrays, reduction="none")
+    result = loss.value_and_grad(*arrays, reduction="none")
+    for a, b in zip((result[0], *several(result[1])), (expected[0], *several(expected[1])), strict=True):
+        assert a.dtype == b.dtype == dtype
+        np.testing.assert_allclose(a, b, rtol=1e-5 if dtype == "float32" else 1e-13, atol=float(floor))
 
 
 LAYOUTS: dict[str, Callable[[Any], Any]] = {

@@ -19,6 +19,7 @@ from arrayloss.check.definitions import DEFINITIONS, Definition
 from arrayloss.check.libraries import LIBRARIES
 from arrayloss.check.points import Problem, batches
 from arrayloss.check.run import loss_options, named_loss
+from arrayloss.engine import host
 from arrayloss.frontend.loss import REGISTRY
 
 from .accuracy.accuracy import assert_kept
@@ -30,17 +31,17 @@ ROWS = [pytest.param(d, id=f"{loss}-{d.given}") for loss, definitions in DEFINIT
 every_row = pytest.mark.parametrize("row", ROWS)
 
 
-def problems(row: Definition) -> Iterator[Problem]:
-    """Every kind of targets, every set of options."""
+def problems(row: Definition, sets: int | None = None) -> Iterator[Problem]:
+    """Every kind of targets, every set of options or the first `sets` of them; the first are the defaults."""
     for kind in row.targets:
-        for options in row.options:
+        for options in row.options[:sets]:
             for problem in batches(row.predictions, kind, "edges" if row.whole else "edges+random", np.random.default_rng(0), options):
                 yield problem if row.whole else problem.take(slice(None, None, -(-len(problem.predictions[0]) // POINTS)))
 
 
-def samples(row: Definition, config: pytest.Config, *dtypes: str) -> Iterator[Batch]:
+def samples(row: Definition, config: pytest.Config, *dtypes: str, sets: int | None = None) -> Iterator[Batch]:
     """The problems in some dtypes, with exact answers."""
-    for problem in problems(row):
+    for problem in problems(row, sets):
         for dtype in dtypes:
             yield with_answers(config, Batch(row, problem.rounded(dtype), dtype))
 
@@ -60,6 +61,15 @@ def test_every_loss_has_a_definition():
 def test_numpy(row, request):
     """Value, gradient and Hessian diagonal are those of the definition, within what is promised."""
     for batch in samples(row, request.config, "float64", "float32", "float16"):
+        assert_kept(measure(batch, LIBRARIES["numpy"]))
+
+
+@every_row
+@pytest.mark.usefixtures("compiled")
+def test_compiled(row, request, monkeypatch):
+    """The same bounds hold for compiled functions, here with the default options; with ARRAYLOSS_ENGINE=compiled, `test_numpy` has all."""
+    monkeypatch.setattr(host, "_by_blocks", None)  # NumPy computes none of it
+    for batch in samples(row, request.config, "float64", "float32", sets=1):
         assert_kept(measure(batch, LIBRARIES["numpy"]))
 
 

@@ -1,7 +1,7 @@
 """C functions from their text: the choice of the engine, the compiler, a cache on disk, and ctypes.
 
 `function` has what is compiled, or None where NumPy computes: it was chosen, there is no compiler, or the compiler has failed. A library is
-loaded from a file of a folder that is the user's alone, and only if the digest beside it is right: to load half a file can end the process.
+loaded from a file in a folder that is the user's alone, and only if the digest at its end is right: half a file can end the process.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MISSING = "no C compiler was found (gcc, clang, cc; pip install arrayloss[compil
 SPEED = ["-march=native", "-mprefer-vector-width=512", "-fno-thread-jumps"]  # left out where the compiler does not know them
 SPEED += ["--param=vect-epilogues-nomask=0"]  # half the time to compile
 FLAGS = ["-O2", "-std=gnu11", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"]
-FLAGS += ["-fno-sanitize=undefined", "-shared", "-fPIC"]
+FLAGS += ["-shared", "-fPIC"]
 # Linux finds C's functions in the process that loads the library. To link them costs zig 5 s and 47 MB once, or 0.4 s each time (-lm).
 FLAGS += ["-nostdlib"] if sys.platform == "linux" else ["-lm"]
 TIMEOUT = 60  # seconds
@@ -135,7 +135,7 @@ def _find_compiler() -> _Compiler:
         words, origin = [path] if path else [], "a C compiler on the path"
     if not words and (spec := find_spec("ziglang")) and spec.origin:
         path = shutil.which("zig", path=os.path.dirname(spec.origin))
-        words, origin = [path, "cc"] if path else [], "of the package ziglang"
+        words, origin = [path, "cc", "-fno-sanitize=undefined"] if path else [], "of the package ziglang"
     facts = [*words, *SPEED, *FLAGS, _processor()]
     for path in filter(None, map(shutil.which, words)):  # a wrapper's compiler too
         with suppress(OSError):
@@ -172,33 +172,26 @@ def _load(source: str, compiler: _Compiler) -> ctypes.CDLL:
     folder, is_safe = _cache()
     kept = folder / f"{key}.so"
     with suppress(OSError):  # it is not there, or its file system does not execute
-        if is_safe and kept.with_suffix(".sha256").read_bytes() == _digest(key, kept.read_bytes()):
+        library = kept.read_bytes() if is_safe else b""
+        if library[-64:] == _digest(key, library[:-64]):
             return ctypes.CDLL(str(kept))
     from tempfile import TemporaryDirectory  # with `subprocess` 10 ms, which a process that finds its library need not spend
 
     with TemporaryDirectory(prefix="arrayloss-") as temporary:  # a library that is loaded needs its file no longer
         built = _compile(text, compiler, Path(temporary))
-        with suppress(OSError):  # the disk is full or read-only
-            if is_safe:
-                _keep(built, kept)
+        if is_safe:
+            library = built.read_bytes()
+            with suppress(OSError), TemporaryDirectory(prefix="new-", dir=folder) as beside:
+                new = Path(beside, kept.name)
+                new.write_bytes(library + _digest(key, library))
+                new.replace(kept)  # whole, or, where the disk is full or read-only, not at all
                 return ctypes.CDLL(str(kept))
         return ctypes.CDLL(str(built))
 
 
 def _digest(key: str, library: bytes) -> bytes:
+    """What stands behind a library in its file."""
     return hashlib.sha256(key.encode() + library).hexdigest().encode()
-
-
-def _keep(built: Path, kept: Path) -> None:
-    """Copy a library into the cache. Each file appears whole; between the two, others find no right digest and compile."""
-    from tempfile import TemporaryDirectory
-
-    library = built.read_bytes()
-    with TemporaryDirectory(prefix="new-", dir=kept.parent) as folder:
-        for path, content in ((kept, library), (kept.with_suffix(".sha256"), _digest(kept.stem, library))):
-            new = Path(folder, path.name)
-            new.write_bytes(content)
-            new.replace(path)
 
 
 def _compile(text: str, compiler: _Compiler, folder: Path) -> Path:

@@ -41,8 +41,8 @@ class Plan:
     """What a call computes: for each of several slots sums, in parts, and outputs."""
 
     program: Program
-    numbers: Array
-    constants: Array
+    tables: tuple[Array, Array]  # numbers and constants
+    addresses: tuple[int, ...]  # of the tables
     slots: int
     parts: int  # of each slot
     sums: int
@@ -58,19 +58,21 @@ class Plan:
         if function.argtypes is None:
             function.restype, function.argtypes = None, [c_void_p] * 4 + [c_ssize_t] * 2 + [c_void_p] * len(pointers)
         sums, chunks = np.empty((self.slots, self.parts, self.sums, self.entries)), self.slots * self.parts
-        fixed, pending = (_address(self.numbers), _address(self.constants), _address(sums)), iter(range(self.calls))
+        fixed, pending = (*self.addresses, _address(sums)), iter(range(self.calls))
 
-        def work(_: int) -> None:
+        def work() -> None:
             scratch: Array = np.empty(self.scratch, np.uint8)
             for i in pending:
                 function(*fixed, _address(scratch), chunks * i // self.calls, chunks * (i + 1) // self.calls, *pointers)
 
         workers = min(threads(), self.calls // 2) if self.calls > 3 else 1  # for less a second one does not pay
-        others = _threads(workers - 1).map(work, range(1, workers)) if workers > 1 else ()
-        work(0)
-        list(others)  # raises what they raised
-        totals = np.add.reduce(sums, axis=1)
-        return [np.moveaxis(totals[:, j].reshape(*self.outer, -1), -1, self.place) for j in range(self.sums)]
+        others = [_threads(workers - 1).submit(work) for _ in range(1, workers)]
+        work()
+        for other in others:
+            if not other.cancel():  # one that has had no core yet is not waited for
+                other.result()
+        each = list(np.add.reduce(sums, axis=1).swapaxes(0, 1))
+        return each if self.entries == 1 else [np.moveaxis(a.reshape(*self.outer, -1), -1, self.place) for a in each]
 
 
 def evaluate(
@@ -85,7 +87,7 @@ def evaluate(
     x, every, given = arrays[0], list(arrays), []
     for c in cotangents or ():
         if c is not None and (not isinstance(c, float) or c != 1):
-            every.append(np.full((1,) * x.ndim, c, np.float32 if op.half else x.dtype) if np.ndim(c) == 0 else c)
+            every.append(np.array(c, np.float32 if op.half else x.dtype, ndmin=x.ndim) if np.ndim(c) == 0 else c)
             c = ArrayRef(len(every) - 1)
         given.append(c)
     n = 0 if cotangents is None and not derivatives else op.predictions * (1 + derivatives)
@@ -101,9 +103,8 @@ def evaluate(
     sums = plan.run(function, every, outputs, resources.threads)
     if not sums:
         return outputs[n:], outputs[:n]
-    shape = op.sum_shape(x.shape)
     kinds = [np.int64 if name == "count" else np.float64 for name in op.outputs]
-    return tuple([s.reshape(shape).astype(kind, copy=False) for s, kind in zip(sums, kinds, strict=True)]), outputs
+    return tuple([s.reshape(op.sum_shape(x.shape)).astype(kind, copy=False) for s, kind in zip(sums, kinds, strict=True)]), outputs
 
 
 @lru_cache(maxsize=4096)
@@ -143,10 +144,11 @@ def _make(name: str, graph: Any, layouts: Layouts, reduce: Any, sums: Sequence[N
     numbers |= {"parts": parts, "tiles": tiles, "pieces": pieces, "tile": tile}
     entries, of_classes = slots * elements * classes, any(s.varies for s in sums)
     others = [d for d in outer if d != graph.class_axis]
+    tables = np.array([numbers[n] for n in program.numbers], np.int64), np.array(program.constants, np.float64)
     return Plan(
         program,
-        np.array([numbers[n] for n in program.numbers], np.int64),
-        np.array(program.constants, np.float64),
+        tables,
+        tuple(map(_address, tables)),
         slots,
         parts,
         len(sums),

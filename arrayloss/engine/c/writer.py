@@ -17,7 +17,7 @@ from ..expressions import OPERATORS, Expressions, Scope, levels
 from ..graph import DTYPES, UNARY, Graph, Node, RefusedError
 from ..layout import Frame
 
-ENTRIES = 4096  # of a float32 sum, behind which it goes on in float64
+ENTRIES = 512  # of a float32 sum, behind which it goes on in float64
 ROWS = 512  # of a tile, at most
 WORTH_KEEPING = 8  # what a node costs that is stored for a later loop rather than computed again
 INT_MAX = 2**31 - 1
@@ -95,7 +95,8 @@ class Writer(Expressions):
         """The sum of nodes over the inner dimensions, and nodes that are stored, each in a dtype."""
         every = [*sums, *[node for node, _ in maps]]
         steps = levels(every, tuple(_START), ())
-        self._choose_what_is_kept([[n.args[0] for n in level] for level in steps] + [every])
+        if self.frame.numbers["classes"] <= (2**16 if self.along_classes else 2**12):  # of more it would take megabytes
+            self._choose_what_is_kept([[n.args[0] for n in level] for level in steps] + [every])
         for level in steps:
             self._reduce(level)
         entry, of_classes = Loop([], "c"), any(node.varies for node in sums)
@@ -146,7 +147,8 @@ class Writer(Expressions):
             v, type_, operation = self._new(), self.types[node.dtype], node.operation
             x = self._argument(node.args[0], node.dtype, entry)
             if not self.along_classes:
-                self.arrays.append(f"{type_} {v}[{ROWS}];")
+                is_long = operation == "sum" and self.frame.numbers["classes"] > ENTRIES // 16  # as many for each lane of a vector
+                self.arrays.append(f"{'double' if is_long and type_ == 'float' else type_} {v}[{ROWS}];")
                 self.row.lines.append(f"{v}[l] = {_START[operation]};")
                 entry.lines.append(f"{v}[l] = {_NEXT[operation].format(f'{v}[l]', x)};")
                 self.memory[node], self.owners[node] = f"{v}[l]", entry
