@@ -187,10 +187,10 @@ def distributions_of(rows: Any) -> Any:
 
 
 def each_row_with(targets_of: Callable[[Any], Any], values_of: Callable[[str], Any], classes: int) -> Callable[[str], tuple[Any, ...]]:
-    """Called with a dtype: every row three times, and targets."""
+    """Called with a dtype: every row and targets; short rows with each of three targets, long ones with the next of these."""
 
     def arguments(dtype: str) -> tuple[Any, ...]:
-        rows = np.repeat(rows_of(values_of(dtype), classes), 3, axis=0)
+        rows = np.repeat(rows_of(values_of(dtype), classes), 3 if classes < 64 else 1, axis=0)
         return rows, targets_of(rows)
 
     return arguments
@@ -248,17 +248,19 @@ SPECIAL = {name: (loss, arguments) for name, loss, arguments in special_cases()}
 def test_special_values_give_what_numpy_gives(name: str, dtype: str) -> None:
     """NaN and infinities are in the same places, and numbers differ by 1e-5 (float32) or 1e-13 (float64) of their size, or are subnormal.
 
-    Terms that cancel in rows of 70 classes are probabilities of about 1/70: their roundings are allowed for.
+    Terms that cancel in rows of 70 classes are probabilities of about 1/70: their roundings are allowed for. A divergence of rows that
+    nearly agree may differ by 32 times as much; its promise grows with the spread of the row.
     """
     loss, arguments = SPECIAL[name]
     arrays, limits = arguments(dtype), np.finfo(dtype)
+    rtol = (1e-5 if dtype == "float32" else 1e-13) * (32 if name.startswith("divergence") else 1)
     floor = 8 * limits.eps / 70 if "70 classes" in name else limits.smallest_normal
     with use_engine("numpy"):
         expected = loss.value_and_grad(*arrays, reduction="none")
     result = loss.value_and_grad(*arrays, reduction="none")
     for a, b in zip((result[0], *several(result[1])), (expected[0], *several(expected[1])), strict=True):
         assert a.dtype == b.dtype == dtype
-        np.testing.assert_allclose(a, b, rtol=1e-5 if dtype == "float32" else 1e-13, atol=float(floor))
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=float(floor))
 
 
 LAYOUTS: dict[str, Callable[[Any], Any]] = {
