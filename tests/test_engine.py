@@ -342,6 +342,13 @@ class TestLabels:
         with pytest.raises(ValueError, match="from 0 to 3; got 200"):
             al.cross_entropy(np.zeros((4, 4)), np.array([0, 1, 200, 2], dtype))
 
+    @pytest.mark.parametrize("dtype", [np.int32, np.uint32, np.int64, np.uint64])
+    def test_ends_of_a_dtype(self, dtype: Any) -> None:
+        """2**63 became a negative label, whose entry was read before the array."""
+        for label in (np.iinfo(dtype).max, np.iinfo(dtype).min or 2**31, np.iinfo(dtype).max // 2 + 1):
+            with pytest.raises(ValueError, match=f"from 0 to 3; got {label}"):
+                al.cross_entropy(np.zeros((4, 4)), np.array([0, 1, label, 2], dtype))
+
     @pytest.mark.parametrize("dtype", ["i1", "u1", ">i2", ">u4", ">i8"])
     def test_in_range(self, dtype: str) -> None:
         x, labels = RANDOM.normal(size=(4, 5)), np.array([4, 0, 1, 3])

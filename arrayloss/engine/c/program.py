@@ -82,7 +82,8 @@ def evaluate(
 
     A label out of range makes its element NaN.
     """
-    if not op.blocked or not library.is_on() or any(a.size == 0 for a in arrays):
+    is_aligned = all(a.size and (not isinstance(a, np.ndarray) or a.flags.aligned) for a in arrays)
+    if not op.blocked or not is_aligned or not library.is_on():
         return None
     x, every, given = arrays[0], list(arrays), []
     for c in cotangents or ():

@@ -26,7 +26,8 @@ NOT_IN_C = frozenset(("cos", "erf", "exp2", "lgamma", "log2", "sin", "tan"))  # 
 STORED = {d: f"{d}_t" for d in DTYPES if "int" in d} | {"bool": "uint8_t", "float16": "uint16_t", "bfloat16": "uint16_t"}
 STORED |= {"float32": "float", "float64": "double"}
 _LOADS = {"bool": "((int32_t){} != 0)", "float16": "f_of_half({})", "bfloat16": "f_of_bfloat({})"}
-_LOADS |= dict.fromkeys(("int64", "uint64", "uint32"), "label_of((int64_t){})")  # integers are labels
+_LOADS |= dict.fromkeys(("int64", "uint32"), "label_of((int64_t){})")  # integers are labels
+_LOADS |= {"uint64": "label_of((int64_t)({0} > INT32_MAX ? INT32_MAX : {0}))"}
 _STORES = {"float16": "half_of((float){})", "bfloat16": "bfloat_of((float){})"}
 _LEAVES = ("input", "full", "position")
 _COSTS = dict.fromkeys(("exp", "expm1", "log", "log1p", "pow", "sinh", "cosh", "tanh"), 12) | {"divide": 4, "sqrt": 4}
@@ -209,7 +210,7 @@ class Writer(Expressions):
         head = [f"const ptrdiff_t {name} = n[{i}];" for i, name in enumerate(numbers)]
         head += [f"const double {name} = k[{i}];" for i, name in enumerate(self.constants)]
         kept = 0
-        for name, type_ in self.kept.items():
+        for name, type_ in sorted(self.kept.items(), key=lambda item: item[1] != "double"):  # a double is aligned to 8
             head.append(f"{type_}* restrict {name} = ({type_}*)(scratch + {kept} * classes * tile);")
             kept += 8 if type_ == "double" else 4
         size = "classes" if of_classes else "1"
