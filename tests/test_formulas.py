@@ -65,8 +65,7 @@ def test_numpy(row, request):
 
 
 @every_row
-@pytest.mark.usefixtures("compiled")
-def test_compiled(row, request, monkeypatch):
+def test_compiled(row, request):
     """The same bounds hold for compiled functions, here with the default options; with ARRAYLOSS_ENGINE=compiled, `test_numpy` has all."""
     by_blocks = host._by_blocks
 
@@ -74,7 +73,8 @@ def test_compiled(row, request, monkeypatch):
         assert not op.blocked, "NumPy computes what was to be compiled"
         return by_blocks(op, *arguments)
 
-    monkeypatch.setattr(host, "_by_blocks", by_numpy)
+    request.getfixturevalue("compiled")
+    request.getfixturevalue("monkeypatch").setattr(host, "_by_blocks", by_numpy)
     for batch in samples(row, request.config, "float64", "float32", sets=1):
         assert_kept(measure(batch, LIBRARIES["numpy"]))
 

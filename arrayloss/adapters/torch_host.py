@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -69,25 +68,39 @@ def readable(cotangents: Sequence[Tensor | None]) -> list[Any] | None:
 
 
 class _Memory:
-    """Where the engine puts results of a dtype: NumPy's memory, which asks the system for large pages; of 16 bits PyTorch's."""
+    """Where the engine puts results of a dtype: large ones in tensors of PyTorch's own, which are returned themselves."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
+        self.tensors: dict[int, Tensor] = {}  # by the address of their memory
 
     @property
     def resources(self) -> host.Resources:
-        """For the engine."""
+        """For the engine. Not an attribute: the cycle would keep the tensors until a garbage collection."""
         return host.Resources(torch.get_num_threads, self.empty)
 
     def empty(self, shape: Sequence[int], dtype: Any) -> Any:
-        """An uninitialised array."""
-        if self.dtype in HALF and prod(shape) > SMALL:
-            return _Half(torch.empty(shape, dtype=self.dtype, device="cpu"))
-        return np.empty(shape, dtype)
+        """An uninitialised array in a tensor's memory."""
+        kind = self.dtype if self.dtype in HALF else torch.float32 if dtype == np.float32 else torch.float64
+        return self.add(torch.empty(shape, dtype=kind, device="cpu"))
+
+    def add(self, tensor: Tensor) -> Any:
+        """A tensor as an array, of which `tensor` makes a tensor of its own: autograd copies one that is referred to twice, and takes
+        later writes to a gradient for writes to what it has saved.
+        """
+        array = _view(tensor.data, tensor.shape)
+        if tensor.numel() > SMALL and not isinstance(array, _Half):
+            self.tensors[array.ctypes.data] = tensor.data
+        return array
 
     def tensor(self, a: Any) -> Tensor:
-        """The array as a tensor."""
-        return a.tensor if isinstance(a, _Half) else torch.from_numpy(a)
+        """The tensor of an array that the engine returned."""
+        if isinstance(a, _Half):
+            return a.tensor
+        tensor = self.tensors.get(a.ctypes.data) if a.size > SMALL else None
+        if tensor is None:
+            return torch.from_numpy(a)
+        return tensor if tensor.shape == a.shape else tensor.resize_(a.shape)  # not a view, which could not be written to in place
 
     def results(self, op: Any, finish: Any, outputs: Sequence[Any]) -> Tensors:
         """Outputs as tensors; of 16-bit predictions the unreduced ones are rounded."""
@@ -124,9 +137,8 @@ def backward(op: Any, finish: Any, inputs: Sequence[Tensor], saved: Sequence[Ten
     views = None if serves and saved else views_of(inputs)
     if views is None and not (serves and saved):
         return None
-    # `data`: autograd would take later writes to a gradient for writes to what it has saved.
     if serves:  # without what was saved the same steps again, for the same bits
-        gradients = [_view(t.data, t.shape) for t in saved] if saved else _outputs_and_gradients(op, finish, views or (), memory)[1]
+        gradients = list(map(memory.add, saved)) if saved else _outputs_and_gradients(op, finish, views or (), memory)[1]
         return memory.gradients(host.scale_gradient(op, gradients, 1 if is_rounded else cotangents[0]))
     if finish is not None:
         sums = host.sweep(op, views or (), labels="checked", resources=memory.resources)[0]
