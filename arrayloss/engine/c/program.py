@@ -60,7 +60,7 @@ class Plan:
         sums, chunks = np.empty((self.slots, self.parts, self.sums, self.entries)), self.slots * self.parts
         fixed, pending = (*self.addresses, _address(sums)), iter(range(self.calls))
 
-        def work() -> None:
+        def work(_: Any = (arrays, outputs, sums)) -> None:  # an interrupted call leaves them to a thread that still works
             scratch: Array = np.empty(self.scratch, np.uint8)
             for i in pending:
                 function(*fixed, _address(scratch), chunks * i // self.calls, chunks * (i + 1) // self.calls, *pointers)

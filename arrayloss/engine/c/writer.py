@@ -77,7 +77,6 @@ class Writer(Expressions):
     operators |= {"isinf": "{f}_abs({0}) == (float)__builtin_inff()", "isfinite": "{f}_abs({0}) < (float)__builtin_inff()"}
     operators |= {"pow": "{f}_pow({0}, {1})", "minimum": "{f}_smaller({0}, {1})", "maximum": "{f}_larger({0}, {1})"}
     operators |= {n: f"{{f}}_{n}({{0}})" for n in UNARY if n not in OPERATORS and n not in NOT_IN_C}
-
     index = "ptrdiff_t"
 
     def __init__(self, name: str, frame: Frame, along_classes: bool) -> None:
@@ -196,14 +195,7 @@ class Writer(Expressions):
         outer, inner, tiled = self.frame.outer, self.frame.inner, not self.along_classes
         arrays = {f"x{i}": f"const {STORED[node.dtype]}*" for i, node in sorted(self.inputs.items())}
         arrays |= {f"y{j}": f"{STORED[dtype]}*" for j, dtype in enumerate(stored)}
-        parameters = [
-            "const ptrdiff_t* n",
-            "const double* k",
-            "double* restrict sums",
-            "char* scratch",
-            "ptrdiff_t first",
-            "ptrdiff_t last",
-        ]
+        parameters = ["const ptrdiff_t* n, const double* k, double* restrict sums, char* scratch, ptrdiff_t first, ptrdiff_t last"]
         parameters += [f"{type_} restrict {a}" for a, type_ in arrays.items()]
         numbers = ["parts", "tiles", "classes", "pieces", "tile", *[f"n{d}" for d in (*outer, *inner)]]
         numbers += [f"{a}_{d}" for a in arrays for d in (*outer, *inner, "c")]
@@ -215,12 +207,8 @@ class Writer(Expressions):
             kept += 8 if type_ == "double" else 4
         size = "classes" if of_classes else "1"
         slot = [f"double* restrict s{j} = sums + (j * {sums} + {j}) * {size};" for j in range(sums)]
-        if of_classes:
-            slot += [f"double* restrict a{j} = s{j};" for j in range(sums)] + [
-                f"for (ptrdiff_t c = 0; c < {sums} * classes; ++c) s0[c] = 0;"
-            ]
-        else:
-            slot += [f"double a{j} = 0;" for j in range(sums)]
+        slot += [f"double* restrict a{j} = s{j};" if of_classes else f"double a{j} = 0;" for j in range(sums)]
+        slot += [f"for (ptrdiff_t c = 0; c < {sums} * classes; ++c) s0[c] = 0;"] if of_classes else []
         last = inner[-1]
         tile = self._decoded("t", inner)
         if tiled:
