@@ -1,7 +1,7 @@
 """Losses that compare two distributions: the Kullback-Leibler divergence of two rows of logits.
 
-Where the two are nearly equal, the difference of their logarithms has no digits left. Both forms below take the difference of the logits
-first, and count it from the class that is likeliest in the target: it is 0 there.
+Where the two are nearly equal, the difference of their logarithms has no digits left. The form below takes the difference of the logits
+first, and counts it from the class that is likeliest in the target: it is 0 there.
 """
 
 from collections.abc import Iterator
@@ -54,7 +54,7 @@ def _limit(xp: Any, x: Array, axis: int) -> Array:
 
 
 def _kl_divergence(xp: Any, x: Array, t: Array, axis: int) -> Iterator[Array]:
-    """Differences as pairs, what they round to and what rounding took; but where a wider dtype is cheap."""
+    """Differences as pairs: what they round to, and what rounding took."""
     x, t = _limit(xp, x, axis), _limit(xp, t, axis)
     x_top, t_top = (xp.expand_dims(xp.argmax(a, axis=axis), axis=axis) for a in (x, t))
     in_x, in_t, zeros = x != -float("inf"), t != -float("inf"), xp.zeros_like(x)  # a NaN is in
