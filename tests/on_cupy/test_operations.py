@@ -103,7 +103,10 @@ def test_other_dtypes(case: Case, dtype: str) -> None:
     computed, epsilon = np.float32, {"float32": 2.0**-23, "float16": 2.0**-11, "bfloat16": 2.0**-8}[dtype]
     assert value.dtype == computed
     assert {str(g.dtype) for g in several(gradient)} == {dtype}
-    wide = lambda a: CUPY.numpy(a).astype(float) if a.dtype.kind not in "biu" else CUPY.numpy(a)  # noqa: E731
+
+    def wide(a):
+        return CUPY.numpy(a).astype(float) if a.dtype.kind not in "biu" else CUPY.numpy(a)
+
     there = {name: wide(v) if hasattr(v, "dtype") else v for name, v in options.items()}
     expected, slopes = case.loss.value_and_grad(*case.unstack(wide(x)), *map(wide, targets), **there)
     np.testing.assert_allclose(value.get(), expected, rtol=16 * 2.0**-23)
