@@ -5,7 +5,7 @@ Written once against the Python array API standard, dispatched to NumPy, PyTorch
 
 from . import define, metrics
 from .core.parts import Parts
-from .engine.c.library import use_engine
+from .engine.choice import use_engine
 from .frontend.combination import Combination
 from .frontend.loss import Loss, Properties, loss
 from .frontend.one_hot import one_hot

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from arrayloss.engine import choice
 from arrayloss.engine.c import library
 
 SOURCE = """
@@ -47,10 +48,11 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """The cache's folder, not made yet. Whatever a test does, it leaves nothing in the folder of temporary files."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("CC", raising=False)
-    monkeypatch.delenv(library.VARIABLE, raising=False)
+    monkeypatch.delenv(choice.VARIABLE, raising=False)
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     monkeypatch.setattr(library, "_state", library._State())
+    monkeypatch.setattr(choice, "_chosen", [])
     yield tmp_path / "cache" / "arrayloss" / "c"
     assert list((tmp_path / "tmp").iterdir()) == []
 
@@ -147,7 +149,7 @@ def test_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not library.is_on()
     assert ask() is None
     assert library.describe() == "numpy: no C compiler was found (gcc, clang, cc; pip install arrayloss[compile] brings one)"
-    with library.use_engine("compiled"), pytest.raises(RuntimeError, match=r"needs a C compiler .*pip install arrayloss\[compile\]"):
+    with choice.use_engine("compiled"), pytest.raises(RuntimeError, match=r"needs a C compiler .*pip install arrayloss\[compile\]"):
         ask()
     assert ask() is None
 
@@ -194,7 +196,7 @@ def test_a_compiler_that_fails_warns_once(
     assert not library.is_on()
     assert library.describe().startswith(f"numpy: '{path}' failed: ")
     assert last in library.describe()
-    with library.use_engine("compiled"), pytest.raises(RuntimeError, match=last):
+    with choice.use_engine("compiled"), pytest.raises(RuntimeError, match=last):
         ask()
     assert body == BROKEN["makes a text"][0] or files(folder) == []
 
@@ -225,7 +227,7 @@ def test_a_text_that_does_not_compile_leaves_no_file(folder: Path) -> None:
 def test_a_compiler_that_fails_is_an_error_where_it_is_demanded(script: Callable[..., Path]) -> None:
     """And no warning."""
     script("echo reason >&2; exit 1")
-    library.use_engine("compiled")
+    choice.use_engine("compiled")
     for _ in range(2):
         with pytest.raises(RuntimeError, match="failed: reason"):
             ask()
@@ -234,8 +236,8 @@ def test_a_compiler_that_fails_is_an_error_where_it_is_demanded(script: Callable
 
 def test_unknown_engines_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"^name must be 'auto', 'numpy' or 'compiled'; got 'gpu'$"):
-        library.use_engine("gpu")
-    monkeypatch.setenv(library.VARIABLE, "fast")
+        choice.use_engine("gpu")
+    monkeypatch.setenv(choice.VARIABLE, "fast")
     for call in (ask, library.is_on, library.describe):
         with pytest.raises(ValueError, match=r"^ARRAYLOSS_ENGINE must be 'auto', 'numpy' or 'compiled'; got 'fast'$"):
             call()
@@ -243,25 +245,25 @@ def test_unknown_engines_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @needs_compiler
 def test_use_engine_is_a_call_and_a_block() -> None:
-    with library.use_engine("numpy"):
+    with choice.use_engine("numpy"):
         assert ask() is None
         assert library.describe() == "numpy: chosen by use_engine"
-        with library.use_engine("compiled"):
+        with choice.use_engine("compiled"):
             assert ask() is not None
         assert ask() is None
     assert ask() is not None
-    library.use_engine("numpy")
+    choice.use_engine("numpy")
     assert ask() is None
-    library.use_engine("auto")
+    choice.use_engine("auto")
     assert ask() is not None
 
 
 @needs_compiler
 def test_the_environment_chooses_until_a_call_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(library.VARIABLE, "numpy")
+    monkeypatch.setenv(choice.VARIABLE, "numpy")
     assert ask() is None
     assert library.describe() == "numpy: chosen by ARRAYLOSS_ENGINE"
-    with library.use_engine("compiled"):
+    with choice.use_engine("compiled"):
         assert ask() is not None
     assert ask() is None
 

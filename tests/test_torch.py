@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 import weakref
@@ -16,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 import arrayloss as al
 from arrayloss import define
+from arrayloss.adapters import torch_host
 
 from .helpers import assert_same
 from .operations import normal_loss
@@ -189,18 +191,54 @@ def test_private_names() -> None:
     assert torch.func.vmap(lambda x: x * torch._C._are_functorch_transforms_active())(torch.ones(2)).sum() == 2
 
 
-def test_threads_are_those_of_torch() -> None:
-    """The digits are the same on any number."""
-    x = torch.randn(3, 2**20)
+@pytest.fixture
+def large() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """What several threads compute. The number of PyTorch's threads comes back."""
     before = torch.get_num_threads()
-    try:
-        results = []
-        for count in (1, 3):
-            torch.set_num_threads(count)
-            results.append(al.huber_loss.value_and_grad(x, torch.zeros_like(x)))
-    finally:
-        torch.set_num_threads(before)
-    assert all(map(torch.equal, *results))
+    x = torch.randn(3, 2**20)
+    yield x, torch.zeros_like(x)
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.skipif(not torch_host._team, reason="PyTorch's OpenMP has no GOMP_parallel")
+def test_threads_are_those_of_torch(large: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digits are the same on any number of them, and on threads of ours."""
+    workers, team = [], torch_host._team[0]
+    monkeypatch.setattr(torch_host, "_team", [lambda *args: [workers.append(args[2]), team(*args)]])
+    results = []
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        results.append(al.huber_loss.value_and_grad(*large))
+    assert workers == [2, 3]
+    monkeypatch.setattr(torch_host, "_team", [])
+    results.append(al.huber_loss.value_and_grad(*large))
+    for result in results[1:]:
+        assert all(map(torch.equal, result, results[0]))
+
+
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    """Those of OpenMP stay behind: a parallel region of theirs would wait for ever."""
+    program = """
+import os, signal, warnings
+import torch, arrayloss as al
+warnings.simplefilter("ignore")
+al.use_engine("compiled")
+torch.set_num_threads(2)
+x = torch.linspace(-3, 3, 2**20)
+t = torch.zeros_like(x)
+value, gradient = al.huber_loss.value_and_grad(x, t)
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    again, other = al.huber_loss.value_and_grad(x, t)
+    os._exit(not (again.item() == value.item() and (other.numpy() == gradient.numpy()).all()))
+print(os.waitpid(child, 0)[1])
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout == "0\n"
 
 
 def test_numpy_computes_for_torch() -> None:

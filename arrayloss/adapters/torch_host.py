@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,11 @@ from arrayloss.engine import host
 Tensors = tuple[Tensor, ...]
 SMALL = host.BLOCK  # beyond it arrays are views by DLPack: `Tensor.numpy` pins the size of a storage, but takes 1 us less
 HALF = (torch.float16, torch.bfloat16)
+# PyTorch's threads spin for milliseconds behind a parallel region, and others would wait for a core: they do our work too.
+_team: list[Any] = []
+with suppress(OSError, AttributeError):  # where OpenMP is GNU's, or has its functions
+    _team.append(ctypes.CDLL(os.path.join(os.path.dirname(torch.__file__), "lib", "libtorch_cpu.so")).GOMP_parallel)
+    os.register_at_fork(after_in_child=_team.clear)  # they are not in the child
 
 
 def views_of(tensors: Sequence[Tensor]) -> list[Any] | None:
@@ -77,7 +85,7 @@ class _Memory:
     @property
     def resources(self) -> host.Resources:
         """For the engine. Not an attribute: the cycle would keep the tensors until a garbage collection."""
-        return host.Resources(torch.get_num_threads, self.empty)
+        return host.Resources(torch.get_num_threads, self.empty, *_team)
 
     def empty(self, shape: Sequence[int], dtype: Any) -> Any:
         """An uninitialised array in a tensor's memory."""

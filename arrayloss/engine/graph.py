@@ -260,3 +260,27 @@ def _broadcast(nodes: Sequence[Node]) -> tuple[tuple[int, ...], tuple[Any, ...]]
             raise RefusedError("arrays that run along different axes")
         common.insert(0, longer.pop() if longer else (1, None))
     return tuple([size for size, _ in common]), tuple([axis for _, axis in common])
+
+
+def is_abs(node: Node) -> bool:
+    """where(x >= 0, x, -x)"""
+    if node.operation != "where" or not all(isinstance(a, Node) for a in node.args):
+        return False
+    test, a, b = node.args
+    is_sign = test.operation == "greater_equal" and test.args[0] is a and repr(test.args[1]) in ("0", "0.0")
+    return is_sign and b.operation == "negative" and b.args[0] is a
+
+
+def is_never_positive(node: Any) -> bool:
+    """Whether that is known; a NaN apart."""
+    if not isinstance(node, Node):
+        return bool(node <= 0)
+    a, operation = node.args, node.operation
+    if operation in ("full", "same"):
+        return is_never_positive(a[0])
+    if operation == "where":
+        return all(map(is_never_positive, a[1:]))
+    if operation == "negative":
+        return is_abs(a[0])
+    x = a[0].args[0] if operation == "subtract" and isinstance(a[0], Node) and a[0].operation == "at" else a[0] if a else None
+    return operation == "subtract" and isinstance(a[1], Node) and a[1].operation == "max" and a[1].args[0] is x

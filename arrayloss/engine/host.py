@@ -39,10 +39,11 @@ def threads() -> int:
 
 @dataclass(frozen=True)
 class Resources:
-    """How many threads a sweep of large arrays may use, and where the memory of its results comes from."""
+    """How many threads a sweep of large arrays may use, where the memory of its results comes from, and OpenMP's `GOMP_parallel`."""
 
     threads: Callable[[], int] = lambda: threads()
     empty: Callable[[Sequence[int], Any], Array] = np.empty
+    team: Any = None
 
 
 NUMPY = Resources()

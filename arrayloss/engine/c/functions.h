@@ -34,22 +34,14 @@ INLINE float f_exp_reduced(float x, float n) { /* exp(r) */
     float p = 0x1.6ab8ccp-10f; p = f_fma(p, r, 0x1.123d7p-7f); p = f_fma(p, r, 0x1.55585ap-5f); p = f_fma(p, r, 0x1.55548cp-3f);
     return f_fma(f_fma(f_fma(p, r, 0x1.fffffcp-2f), r, 1.0f), r, 1.0f);
 }
-INLINE float f_scaled(float y, float z) { /* by 2^n in two factors, halves of the exponent: right up to infinity and down to subnormals */
-    const uint32_t half = f_bits(z) << 22 & 0x7F800000, rest = (f_bits(z) << 23) - half;
-    return y * f_of(half) * f_of(rest);
-}
-INLINE float f_exp(float x) {
-    x = x > 89.0f ? 89.0f : x;
-    x = x < -104.0f ? -104.0f : x;
-    const float magic = 0x1.8p23f + 2 * 127, z = f_fma(x, 0x1.715476p+0f, magic);
-    return f_scaled(f_exp_reduced(x, z - magic), z);
-}
-INLINE float f_exp_sum(float x, float low) { /* of x + low, where low is tiny */
+INLINE float f_exp_sum(float x, float low) { /* of x + low, where low is tiny; 2^n in two factors, halves of the exponent, for both ends */
     x = x > 89.0f ? 89.0f : x;
     x = x < -104.0f ? -104.0f : x;
     const float magic = 0x1.8p23f + 2 * 127, z = f_fma(x, 0x1.715476p+0f, magic), y = f_exp_reduced(x, z - magic);
-    return f_scaled(f_fma(y, low, y), z);
+    const uint32_t half = f_bits(z) << 22 & 0x7F800000, rest = (f_bits(z) << 23) - half;
+    return f_fma(y, low, y) * f_of(half) * f_of(rest);
 }
+INLINE float f_exp(float x) { return f_exp_sum(x, 0.0f); }
 INLINE float f_exp_negative(float x) { /* of x <= 0: no overflow, so one factor can be a constant */
     x = x < -104.0f ? -104.0f : x;
     const float magic = 0x1.8p23f + 127 + 64, z = f_fma(x, 0x1.715476p+0f, magic);
@@ -138,10 +130,7 @@ INLINE double d_log1p(double a) {
     const double m = d_of(d_bits(a) + minus_e) - d_fma(-0.25, d_of(d_bits(4.0) + minus_e), 1.0);
     return d_log_ends(d_log_sum(m, d_number(minus_e)), a, -1.0);
 }
-INLINE double d_log1p_unit(double a) {
-    const _Bool up = a > 0.5;
-    return d_log_sum(up ? d_fma(a, 0.5, -0.5) : a, up ? -1.0 : 0.0);
-}
+INLINE double d_log1p_unit(double a) { return d_log1p(a); }
 
 INLINE double d_tanh(double x) { /* t / (t + 2), t = expm1(2|x|), with what its sum and its quotient lose; or 1 - 2 / (t + 2) */
     const double size = d_abs(x), t = d_expm1(size > 20.0 ? 40.0 : 2.0 * size), sum = t + 2.0, low = t - (sum - 2.0);
@@ -210,6 +199,9 @@ INLINE uint16_t half_of(float x) { /* 2^16 stands for all above; below 2^-14 add
     const uint32_t rounded = (b - (112u << 23) + 0xFFF + (b >> 13 & 1)) >> 13, small = f_bits(f_of(b) + 0.5f) - f_bits(0.5f);
     return (uint16_t)((b < 0x38800000 ? small : rounded) | (uint32_t)(size > 0x7F800000) << 9 | (f_bits(x) >> 16 & 0x8000));
 }
+
+/* Numbers that threads take, each of them once */
+INLINE ptrdiff_t next_of(ptrdiff_t* a) { return __atomic_fetch_add(a, 1, __ATOMIC_RELAXED); }
 
 /* Labels in 32 bits; what does not fit stays out of every range */
 INLINE int32_t label_of(int64_t a) {

@@ -1,4 +1,4 @@
-"""C functions from their text: the choice of the engine, the compiler, a cache on disk, and ctypes.
+"""C functions from their text: the compiler, a cache on disk, and ctypes.
 
 `function` has what is compiled, or None where NumPy computes: it was chosen, there is no compiler, or the compiler has failed. A library is
 loaded from a file in a folder that is the user's alone, and only if the digest at its end is right: half a file can end the process.
@@ -15,14 +15,15 @@ import stat
 import sys
 import threading
 import warnings
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-VARIABLE = "ARRAYLOSS_ENGINE"
+from ..choice import VARIABLE, choice
+
 MISSING = "no C compiler was found (gcc, clang, cc; pip install arrayloss[compile] brings one)"
 SPEED = ["-march=native", "-mprefer-vector-width=512", "-fno-thread-jumps"]  # left out where the compiler does not know them
 SPEED += ["--param=vect-epilogues-nomask=0"]  # half the time to compile
@@ -43,7 +44,6 @@ class _Compiler:
 
 @dataclass
 class _State:
-    chosen: tuple[str, str] | None = None  # the engine, and what chose it
     compiler: _Compiler | None = None
     problem: str = ""  # why nothing can be compiled
     refused: frozenset[str] = frozenset()  # flags that the compiler does not know
@@ -56,27 +56,15 @@ if hasattr(os, "register_at_fork"):  # a thread that is not in the child may hav
     os.register_at_fork(after_in_child=lambda: setattr(_state, "lock", threading.Lock()))
 
 
-def use_engine(name: str) -> AbstractContextManager[Any]:
-    """Choose the engine of arrays in the host's memory for the whole process: 'auto', 'numpy' or 'compiled'.
-
-    'auto' compiles where there is a C compiler, 'compiled' raises where there is none. The choice holds at once; as a context manager it
-    ends with its block. Without a call the environment variable ARRAYLOSS_ENGINE decides.
-    """
-    former, _state.chosen = _state.chosen, (_checked("name", name), "use_engine")
-    stack = ExitStack()
-    stack.callback(setattr, _state, "chosen", former)
-    return stack
-
-
 def is_on() -> bool:
     """Whether functions are compiled, as far as is known. Raises where they have to be and cannot."""
-    choice = _choice()[0]
-    if choice == "numpy":
+    chosen = choice()[0]
+    if chosen == "numpy":
         return False
     if _state.compiler is None:
         _state.compiler = _find_compiler()
         _state.problem = _state.problem if _state.compiler.command else MISSING
-    if _state.problem and choice == "compiled":
+    if _state.problem and chosen == "compiled":
         raise RuntimeError(f"the engine 'compiled' needs a C compiler (gcc or clang, or pip install arrayloss[compile]): {_state.problem}")
     return not _state.problem
 
@@ -93,15 +81,15 @@ def function(name: str, source: str) -> Any | None:
                     _state.functions[key] = _load(source, compiler)[name]
                 except OSError as error:
                     _state.problem = f"{shlex.join(compiler.command)} failed: {error}"
-                    if _choice()[0] == "auto":
+                    if choice()[0] == "auto":
                         warnings.warn(f"{_state.problem}; NumPy computes, as with {VARIABLE}=numpy", RuntimeWarning, stacklevel=2)
     return _state.functions[key] if is_on() else None
 
 
 def describe() -> str:
     """Which engine runs, and why: a function is compiled to find out."""
-    choice, by = _choice()
-    if choice == "numpy":
+    chosen, by = choice()
+    if chosen == "numpy":
         return f"numpy: chosen by {by}"
     with warnings.catch_warnings(), suppress(RuntimeError):
         warnings.simplefilter("ignore")
@@ -109,20 +97,7 @@ def describe() -> str:
             folder, is_safe = _cache()
             cache = f"cache {folder}" if is_safe and os.access(folder, os.W_OK) else f"no cache: {folder} is not writable or not safe"
             return f"compiled, by {shlex.join(compiler.command)} ({compiler.origin}); {cache}"
-    return f"{'numpy' if choice == 'auto' else f'none, though {by} demands a compiled one'}: {_state.problem}"
-
-
-def _checked(argument: str, name: str) -> str:
-    if name not in ("auto", "numpy", "compiled"):
-        raise ValueError(f"{argument} must be 'auto', 'numpy' or 'compiled'; got {name!r}")
-    return name
-
-
-def _choice() -> tuple[str, str]:
-    """The engine, and what chose it. The environment is read once."""
-    if _state.chosen is None:
-        _state.chosen = _checked(VARIABLE, os.environ.get(VARIABLE) or "auto"), VARIABLE
-    return _state.chosen
+    return f"{'numpy' if chosen == 'auto' else f'none, though {by} demands a compiled one'}: {_state.problem}"
 
 
 def _find_compiler() -> _Compiler:

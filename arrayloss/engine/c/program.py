@@ -7,9 +7,9 @@ are added in one order: the number of threads changes no bit.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from ctypes import c_ssize_t, c_void_p
+from ctypes import c_void_p, cast
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -43,36 +43,28 @@ class Plan:
     program: Program
     tables: tuple[Array, Array]  # numbers and constants
     addresses: tuple[int, ...]  # of the tables
-    slots: int
-    parts: int  # of each slot
-    sums: int
-    entries: int  # of a sum: 1, or one for every class
+    sums: Shape  # slots, parts of each, sums, and the entries of one: 1, or one for every class
     place: int  # of the classes, among the axes of a sum
     outer: Shape  # the other ones
     scratch: int  # bytes that each thread needs
     calls: int
 
-    def run(self, function: Any, arrays: Sequence[Array], outputs: Sequence[Array], threads: Callable[[], int]) -> list[Array]:
+    def run(self, function: Any, arrays: Sequence[Array], outputs: Sequence[Array], resources: Any) -> list[Array]:
         """Fill the outputs and return the sums, float64."""
         pointers = [_address(arrays[i]) for i in self.program.inputs] + [_address(a) for a in outputs]
-        if function.argtypes is None:
-            function.restype, function.argtypes = None, [c_void_p] * 4 + [c_ssize_t] * 2 + [c_void_p] * len(pointers)
-        sums, chunks = np.empty((self.slots, self.parts, self.sums, self.entries)), self.slots * self.parts
-        fixed, pending = (*self.addresses, _address(sums)), iter(range(self.calls))
-
-        def work(_: Any = (arrays, outputs, sums)) -> None:  # an interrupted call leaves them to a thread that still works
-            scratch: Array = np.empty(self.scratch, np.uint8)
-            for i in pending:
-                function(*fixed, _address(scratch), chunks * i // self.calls, chunks * (i + 1) // self.calls, *pointers)
-
-        workers = min(threads(), self.calls // 2) if self.calls > 3 else 1  # for less a second one does not pay
-        others = [_threads(workers - 1).submit(work) for _ in range(1, workers)]
-        work()
-        for other in others:
-            if not other.cancel():  # one that has had no core yet is not waited for
-                other.result()
+        workers = min(resources.threads(), self.calls // 2) if self.calls > 3 else 1  # for less a second one does not pay
+        sums = np.empty(self.sums)
+        scratch: Array = np.empty(workers * self.scratch, np.uint8)
+        job = np.array([*self.addresses, _address(sums), _address(scratch), 0, 0, *pointers], np.int64)
+        address = c_void_p(_address(job))
+        if workers == 1:
+            function(address)
+        elif resources.team is not None:
+            resources.team(cast(function, c_void_p), address, workers, 0)
+        else:
+            _share(function, address, workers, (arrays, outputs, sums, scratch, job))
         each = list(np.add.reduce(sums, axis=1).swapaxes(0, 1))
-        return each if self.entries == 1 else [np.moveaxis(a.reshape(*self.outer, -1), -1, self.place) for a in each]
+        return each if self.sums[-1] == 1 else [np.moveaxis(a.reshape(*self.outer, -1), -1, self.place) for a in each]
 
 
 def evaluate(
@@ -101,7 +93,7 @@ def evaluate(
     function = plan and library.function(plan.program.name, plan.program.source)
     if plan is None or function is None:
         return None
-    sums = plan.run(function, every, outputs, resources.threads)
+    sums = plan.run(function, every, outputs, resources)
     if not sums:
         return outputs[n:], outputs[:n]
     kinds = [np.int64 if name == "count" else np.float64 for name in op.outputs]
@@ -142,23 +134,14 @@ def _make(name: str, graph: Any, layouts: Layouts, reduce: Any, sums: Sequence[N
     pieces = 1 if along_classes else -(-length // tile)
     tiles = elements if along_classes else elements // length * pieces
     slots, parts = prod([numbers[f"n{d}"] for d in frame.outer]), max(1, min(tiles, elements * classes // PART))
-    numbers |= {"parts": parts, "tiles": tiles, "pieces": pieces, "tile": tile}
     entries, of_classes = slots * elements * classes, any(s.varies for s in sums)
+    calls, scratch = max(1, min(slots * parts, entries // PART, CALLS)), -(-program.kept * classes * tile // 64) * 64
+    numbers |= {"calls": calls, "chunks": slots * parts, "room": scratch, "parts": parts, "tiles": tiles, "pieces": pieces, "tile": tile}
     others = [d for d in outer if d != graph.class_axis]
+    place = sum(d < graph.class_axis for d in others) if of_classes else 0
     tables = np.array([numbers[n] for n in program.numbers], np.int64), np.array(program.constants, np.float64)
-    return Plan(
-        program,
-        tables,
-        tuple(map(_address, tables)),
-        slots,
-        parts,
-        len(sums),
-        classes if of_classes else 1,
-        sum(d < graph.class_axis for d in others) if of_classes else 0,
-        tuple([graph.shape[d] for d in others]),
-        program.kept * classes * tile,
-        max(1, min(slots * parts, entries // PART, CALLS)),
-    )
+    shape, addresses = (slots, parts, len(sums), classes if of_classes else 1), tuple(map(_address, tables))
+    return Plan(program, tables, addresses, shape, place, tuple([graph.shape[d] for d in others]), scratch, calls)
 
 
 def _dimension_of_tiles(sizes: Sequence[int]) -> int:
@@ -166,11 +149,16 @@ def _dimension_of_tiles(sizes: Sequence[int]) -> int:
     return len(sizes) - 1 if sizes[-1] >= 32 else max(range(len(sizes)), key=lambda i: sizes[i])
 
 
-def _threads(number: int) -> ThreadPoolExecutor:
-    """Threads that stay: to start one takes as long as a small loss."""
-    if not _pool or _pool[0]._max_workers < number:
-        _pool[:] = [ThreadPoolExecutor(number, "arrayloss")]
-    return _pool[0]
+def _share(function: Any, job: c_void_p, workers: int, memory: Any) -> None:
+    """Take the calls of a job together with threads that stay: to start one takes as long as a small loss."""
+    if not _pool:
+        _pool.append(ThreadPoolExecutor(os.cpu_count(), "arrayloss"))
+    # an interrupted call leaves its memory to a thread that still works
+    others = [_pool[0].submit(lambda *memory: function(job), memory) for _ in range(1, workers)]
+    function(job)
+    for other in others:
+        if not other.cancel():  # one that has had no core yet is not waited for
+            other.result()
 
 
 def _address(a: Array) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 from arrayloss.core import dtypes
 
 from ..expressions import OPERATORS, Expressions, Scope, levels
-from ..graph import DTYPES, UNARY, Graph, Node, RefusedError
+from ..graph import DTYPES, UNARY, Graph, Node, RefusedError, is_abs, is_never_positive
 from ..layout import Frame
 
 ENTRIES = 512  # of a float32 sum, behind which it goes on in float64
@@ -191,13 +191,13 @@ class Writer(Expressions):
         return ["for (int32_t c = 0; c < classes; ++c) {", *lines, "}"] if loop.place else lines
 
     def _program(self, sums: int, of_classes: bool, stored: Sequence[str]) -> Program:
-        """The function around the loops of one tile."""
+        """The function around the loops of one tile, and the one that threads call with one job: each takes the next part of it."""
         outer, inner, tiled = self.frame.outer, self.frame.inner, not self.along_classes
         arrays = {f"x{i}": f"const {STORED[node.dtype]}*" for i, node in sorted(self.inputs.items())}
         arrays |= {f"y{j}": f"{STORED[dtype]}*" for j, dtype in enumerate(stored)}
         parameters = ["const ptrdiff_t* n, const double* k, double* restrict sums, char* scratch, ptrdiff_t first, ptrdiff_t last"]
         parameters += [f"{type_} restrict {a}" for a, type_ in arrays.items()]
-        numbers = ["parts", "tiles", "classes", "pieces", "tile", *[f"n{d}" for d in (*outer, *inner)]]
+        numbers = ["calls", "chunks", "room", "parts", "tiles", "classes", "pieces", "tile", *[f"n{d}" for d in (*outer, *inner)]]
         numbers += [f"{a}_{d}" for a in arrays for d in (*outer, *inner, "c")]
         head = [f"const ptrdiff_t {name} = n[{i}];" for i, name in enumerate(numbers)]
         head += [f"const double {name} = k[{i}];" for i, name in enumerate(self.constants)]
@@ -218,12 +218,16 @@ class Writer(Expressions):
             start = " + ".join([a, *[f"i{d} * {a}_{d}" for d in (*outer, *inner)]])
             tile.append(f"{type_} restrict {a.replace('x', 'r').replace('y', 'o')} = {start};")
         body = [line for loop in self.loops for line in self._text(loop)]
-        lines = [f"void {self.name}({', '.join(parameters)}) {{", *head, *self.arrays]
+        lines = [f"static __attribute__((noinline)) void part_of({', '.join(parameters)}) {{", *head, *self.arrays]
         lines += ["for (ptrdiff_t j = first; j < last; ++j) {", "const ptrdiff_t slot = j / parts, part = j % parts;"]
         lines += [*self._decoded("slot", outer), *slot]
         lines += ["for (ptrdiff_t t = tiles * part / parts; t < tiles * (part + 1) / parts; ++t) {", *tile, *body, "}"]
         lines += [f"s{j}[0] = a{j};" for j in range(sums) if not of_classes]
-        source = "\n".join([*lines, "}", "}", ""])
+        lines += ["}", "}", f"void {self.name}(ptrdiff_t* job) {{", "const ptrdiff_t* n = (const ptrdiff_t*)job[0];"]
+        lines += ["char* scratch = (char*)job[3] + next_of(job + 4) * n[2];", "for (ptrdiff_t i; (i = next_of(job + 5)) < n[0];)"]
+        given = [f"({type_})job[{i}]" for i, type_ in enumerate(arrays.values(), 6)]
+        part = ["n, (const double*)job[1], (double*)job[2], scratch", "n[1] * i / n[0], n[1] * (i + 1) / n[0]", *given]
+        source = "\n".join([*lines, f"part_of({', '.join(part)});", "}", ""])
         return Program(self.name, source, tuple(numbers), tuple(self.constants.values()), tuple(sorted(self.inputs)), kept)
 
     # -- expressions ------------------------------------------------------------------------------------------------
@@ -281,40 +285,16 @@ class Writer(Expressions):
 
     def _expression(self, node: Node, scope: Scope) -> str:
         """With cheaper functions where bounds of their argument are known."""
-        if _is_abs(node):
+        if is_abs(node):
             return f"{'d' if node.dtype == 'float64' else 'f'}_abs({self._name(node.args[1], scope)})"
         text, operation = super()._expression(node, scope), node.operation
-        if operation == "exp" and _is_never_positive(node.args[0]):
+        if operation == "exp" and is_never_positive(node.args[0]):
             return text.replace("_exp(", "_exp_negative(", 1)
         a = node.args[0] if operation == "log1p" else None
-        is_unit = isinstance(a, Node) and a.operation == "exp" and _is_never_positive(a.args[0])
+        is_unit = isinstance(a, Node) and a.operation == "exp" and is_never_positive(a.args[0])
         return text.replace("_log1p(", "_log1p_unit(", 1) if is_unit else text
 
     def _constant(self, value: Any, dtype: str) -> str:
         if dtypes.kind(dtype) == "integer" and not abs(value) <= INT_MAX:
             raise RefusedError(f"the number {value} beside labels")
         return super()._constant(value, dtype)
-
-
-def _is_abs(node: Node) -> bool:
-    """where(x >= 0, x, -x)"""
-    if node.operation != "where" or not all(isinstance(a, Node) for a in node.args):
-        return False
-    test, a, b = node.args
-    is_sign = test.operation == "greater_equal" and test.args[0] is a and repr(test.args[1]) in ("0", "0.0")
-    return is_sign and b.operation == "negative" and b.args[0] is a
-
-
-def _is_never_positive(node: Any) -> bool:
-    """Whether that is known; a NaN apart."""
-    if not isinstance(node, Node):
-        return bool(node <= 0)
-    a, operation = node.args, node.operation
-    if operation in ("full", "same"):
-        return _is_never_positive(a[0])
-    if operation == "where":
-        return all(map(_is_never_positive, a[1:]))
-    if operation == "negative":
-        return _is_abs(a[0])
-    x = a[0].args[0] if operation == "subtract" and isinstance(a[0], Node) and a[0].operation == "at" else a[0] if a else None
-    return operation == "subtract" and isinstance(a[1], Node) and a[1].operation == "max" and a[1].args[0] is x
