@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module, util
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 Array = Any
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 HALVES = ("float16", "bfloat16")
+# The compiler of PyTorch 2.6 breaks a graph where it meets a dataclass or a cache.
+WHOLE_GRAPHS = util.find_spec("torch") is None or not version("torch").startswith("2.6.")
 
 
 @dataclass(frozen=True)

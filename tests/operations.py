@@ -145,7 +145,7 @@ PATHS: dict[str, Callable[[Kind], dict[str, Any]]] = {
     "weighted": _weighted,
     "masked": _masked,
     "ignored": lambda kind: {"ignore_index": 1} if kind.has_labels else {"normalizer": "count"},
-    "weighted and masked": lambda kind: _weighted(kind) | _masked(kind),
+    "weighted and masked": lambda kind: {**_weighted(kind), **_masked(kind)},
     "combination": _weighted,
 }
 
@@ -165,7 +165,7 @@ class Case:
 
     def arguments(self, convert: Convert) -> tuple[tuple[Array, ...], dict[str, Any]]:
         """Targets and options, with arrays of a library."""
-        options = PATHS[self.path](self.kind) | ({} if self.path == "combination" else self.kind.options)
+        options = {**PATHS[self.path](self.kind), **({} if self.path == "combination" else self.kind.options)}
         options = {name: convert(value) if isinstance(value, np.ndarray) else value for name, value in options.items()}
         return tuple(map(convert, self.kind.targets)), options
 

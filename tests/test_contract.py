@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import arrayloss as al
 
-from .helpers import assert_same
+from .helpers import WHOLE_GRAPHS, assert_same
 from .operations import DECISIONS, LABELS, PREDICTIONS
 
 X, Y = torch.tensor(PREDICTIONS), torch.tensor(LABELS)
@@ -69,7 +69,9 @@ class TestCompiled:
         """The compiler, which warns about its own use of `torch.jit` (torch 2.13)."""
         torch._dynamo.reset()
         with warnings.catch_warnings(action="ignore"):
-            yield lambda function, backend="aot_eager", **options: torch.compile(function, fullgraph=True, backend=backend, **options)
+            yield lambda function, backend="aot_eager", **options: torch.compile(
+                function, fullgraph=WHOLE_GRAPHS, backend=backend, **options
+            )
 
     def test_every_question_in_one_graph(self, compiled: Callable[..., Any]) -> None:
         """Signatures and `update_wrapper` stopped the compiler."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import arrayloss as al
+from arrayloss.check.libraries import LIBRARIES
 from arrayloss.core import dtypes
 
 from .helpers import BACKENDS, EPSILON, HALVES, Backend, assert_close, several
@@ -72,7 +73,7 @@ def test_16_bits_are_computed_in_float32_and_rounded_once(kind: Kind, xp: Backen
 def test_jax_without_float64_keeps_float32() -> None:
     """Where there is no float64, nothing asks for it: JAX would warn."""
     jax = pytest.importorskip("jax")
-    with jax.enable_x64(False):
+    with LIBRARIES["jax"].precision("float32"):
         x = jax.numpy.asarray([0.5, -1.0])
         value, gradient = al.sigmoid_cross_entropy.value_and_grad(x, jax.numpy.asarray([1, 0]), weights=2.0)
         parts = al.sigmoid_cross_entropy.parts(x, np.array([1, 0]), weights=np.array([1.0, 2.0]))

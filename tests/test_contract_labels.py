@@ -10,6 +10,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import arrayloss as al
+from arrayloss.check.libraries import LIBRARIES
 
 from .helpers import BACKENDS, Backend
 
@@ -103,7 +104,7 @@ def test_torch_checks_labels_whatever_requires_a_gradient() -> None:
 def test_jax_in_32_bits_wraps_no_label(wrong: int) -> None:
     """Without float64 JAX has no int64 either, and makes 2**32 + 1 of a NumPy data loader a 1."""
     jax = pytest.importorskip("jax")
-    with jax.enable_x64(False):
+    with LIBRARIES["jax"].precision("float32"):
         each = al.softmax_cross_entropy(jax.numpy.zeros((2, 3)), np.array([0, wrong]), reduction="none")
     assert_array_equal(np.isnan(np.asarray(each)), [False, True])
 

@@ -16,6 +16,7 @@ from jax import export
 from jax.test_util import check_grads
 
 import arrayloss as al
+from arrayloss.check.libraries import LIBRARIES
 from arrayloss.core.operation import Operation
 
 X = np.array([[0.5, -1.0, 2.0], [0.25, 3.0, -0.5]])
@@ -172,7 +173,7 @@ def test_debug_nans_finds_none_for_finite_inputs(loss: Any) -> None:
 def test_without_float64(dtype: str) -> None:
     """Numbers are float32, gradients have the dtype of the predictions, counts and parts the widest there is; nothing warns."""
     rounding = {"float32": 1e-6, "float16": 2.0**-11, "bfloat16": 2.0**-8}[dtype]
-    with jax.enable_x64(False):
+    with LIBRARIES["jax"].precision("float32"):
         x = jnp.asarray(X, dtype)
         for loss, t in ((al.softmax_cross_entropy.bind(ignore_index=1), LABELS), (al.sigmoid_focal_loss, DECISIONS), (dice, LABELS)):
             expected, exact = loss.value_and_grad(np.asarray(x, np.float64), t)
@@ -191,7 +192,7 @@ def test_arrays_of_numpy_beside_those_of_jax() -> None:
     expected = al.softmax_cross_entropy(X, LABELS)
     for labels in (LABELS, LABELS.astype(">i4"), LABELS.view(np.memmap)):
         np.testing.assert_allclose(al.softmax_cross_entropy(x, labels), expected, rtol=1e-12)
-    with jax.enable_x64(False):  # JAX wraps around: 2**32 + 1 became the label 1
+    with LIBRARIES["jax"].precision("float32"):  # JAX wraps around: 2**32 + 1 became the label 1
         for labels in (np.array([2**32 + 1, 0]), np.array([2**32 + 1, 0], "uint64"), np.array([-(2**32) + 1, 0])):
             losses = al.softmax_cross_entropy(x.astype(jnp.float32), labels, reduction="none")
             assert np.isnan(losses).tolist() == [True, False]

@@ -20,6 +20,7 @@ from arrayloss import (
     softmax_cross_entropy,
     squared_error,
 )
+from arrayloss.check.libraries import LIBRARIES
 
 rng = np.random.default_rng(0)
 X, T = rng.normal(size=(6, 4)) * 2, rng.integers(0, 4, size=6)
@@ -127,7 +128,7 @@ def test_optax() -> None:
     optax = pytest.importorskip("optax")
     import jax
 
-    with jax.enable_x64(True):
+    with LIBRARIES["jax"].precision("float64"):
         x, t, soft, unit = map(jax.numpy.asarray, (X, T, SOFT, UNIT))
         for ours, peer in (
             (softmax_cross_entropy(x, t, reduction="none"), optax.softmax_cross_entropy_with_integer_labels(x, t)),

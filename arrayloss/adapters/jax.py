@@ -23,7 +23,7 @@ def _has_tangent(tangent: Any) -> bool:
 
 def _is_split(a: Array, axis: int) -> bool:
     """Whether every device of an explicit mesh has a part of the axis: a gather is refused there, a comparison is not."""
-    return jax.typeof(a).sharding.spec[axis] is not None
+    return hasattr(jax, "typeof") and jax.typeof(a).sharding.spec[axis] is not None  # older versions have no explicit meshes
 
 
 @jax.custom_jvp  # type: ignore[untyped-decorator]
@@ -35,10 +35,10 @@ def _divide(a: Array, b: Array) -> Array:
 @partial(_divide.defjvp, symbolic_zeros=True)
 def _divide_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Array]:
     (a, b), (da, db) = primals, tangents
-    quotient = jax.lax.optimization_barrier(_divide(a, b))  # XLA rewrites (a / b) / b as a / (b * b)
+    quotient = _divide(a, b)
     tangent = _divide(da, b) if _has_tangent(da) else jnp.zeros_like(quotient)
     if _has_tangent(db):  # without a tangent 0 * inf would be NaN
-        tangent = tangent - _divide(quotient, b) * db
+        tangent = tangent - quotient * _divide(db, b)  # XLA would rewrite (a / b) / b as a / (b * b)
     return quotient, tangent
 
 

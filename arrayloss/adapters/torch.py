@@ -190,9 +190,11 @@ class Torch(Adapter):
     def symbolic_number(self, number: float, dtype: Any, like: Tensor) -> Tensor | None:
         if not torch.compiler.is_compiling():
             return None
-        from torch.fx.experimental.symbolic_shapes import has_static_value
+        from torch.fx.experimental import symbolic_shapes
 
-        return None if has_static_value(number) else torch.ones((), dtype=dtype, device=like.device) * number
+        # PyTorch 2.6 has no such function
+        is_static = getattr(symbolic_shapes, "has_static_value", lambda number: isinstance(number, (int, float)))(number)
+        return None if is_static else torch.ones((), dtype=dtype, device=like.device) * number
 
     def has_float64(self, x: Tensor) -> bool:
         return x.device.type != "mps"

@@ -18,6 +18,7 @@ from arrayloss.engine import host
 Tensors = tuple[Tensor, ...]
 SMALL = host.BLOCK  # beyond it arrays are views by DLPack: `Tensor.numpy` pins the size of a storage, but takes 1 us less
 HALF = (torch.float16, torch.bfloat16)
+_DLPACK_IS_READ_ONLY = np.lib.NumpyVersion(np.__version__) < "2.1.0"
 # PyTorch's threads spin for milliseconds behind a parallel region, and others would wait for a core: they do our work too.
 _team: list[Any] = []
 with suppress(OSError, AttributeError):  # where OpenMP is GNU's, or has its functions
@@ -47,7 +48,7 @@ def _view(t: Tensor, shape: torch.Size) -> Any:
         if t.numel() > SMALL and t.shape == shape:
             return _Half(t)
         t = t.float()
-    return t.numpy() if t.numel() <= SMALL else np.from_dlpack(t)
+    return t.numpy() if t.numel() <= SMALL or _DLPACK_IS_READ_ONLY else np.from_dlpack(t)
 
 
 class _Half:

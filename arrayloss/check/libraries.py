@@ -62,7 +62,8 @@ class Strict(Library):
     """array-api-strict: nothing but the standard."""
 
     def numpy(self, array: Array) -> Array:
-        return np.from_dlpack(array).astype(np.float64) if array.ndim else np.asarray(float(array))
+        own = array.__array_namespace__().asarray(array, copy=True)  # NumPy 2.0 lends nothing that is read-only
+        return np.from_dlpack(own).astype(np.float64) if array.ndim else np.asarray(float(array))
 
 
 class Dask(Library):
@@ -163,7 +164,8 @@ class Jax(Library):
         return ", ".join(sorted({d.platform for d in import_module("jax").devices()}))
 
     def precision(self, dtype: str) -> AbstractContextManager[Any]:
-        context: AbstractContextManager[Any] = import_module("jax").enable_x64(dtype == "float64")
+        where = "jax" if hasattr(import_module("jax"), "enable_x64") else "jax.experimental"  # of older versions
+        context: AbstractContextManager[Any] = import_module(where).enable_x64(dtype == "float64")
         return context
 
     def from_numpy(self, values: np.ndarray[Any, Any]) -> Array:

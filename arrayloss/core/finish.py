@@ -27,7 +27,7 @@ def hashable(value: Any) -> Any:
 
 def divide_total(xp: Any, total: Array, denominator: Any) -> tuple[Array, Any]:
     """The mean and its derivative for the total. Over a denominator of 0 both are 0, but a NaN stays NaN."""
-    if isinstance(denominator, int | float):
+    if isinstance(denominator, (int, float)):
         if denominator == 0:
             return xp.where(total == total, 0.0, total), 0.0
         return total / denominator, 1 / denominator
@@ -40,7 +40,7 @@ def divide_total(xp: Any, total: Array, denominator: Any) -> tuple[Array, Any]:
 def size_of(shape: Sequence[int]) -> Any:
     """The number of entries as a float; an array where a size is symbolic, as in `jax.export`."""
     size = prod(shape) * 1.0
-    return float(size) if isinstance(size, int | float) else size
+    return float(size) if isinstance(size, (int, float)) else size
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ class Mean(Finish):
     @property
     def is_static(self) -> bool:
         """Whether it holds no array of a caller's."""
-        return self.denominator is None or isinstance(self.denominator, str | int | float)
+        return self.denominator is None or isinstance(self.denominator, (str, int, float))
 
     @property
     def slope(self) -> float | None:
@@ -79,7 +79,7 @@ class Mean(Finish):
         if self.reduction != "mean":
             return 1.0
         d = self.denominator
-        return (1 / d if d else 0.0) if isinstance(d, int | float) else None
+        return (1 / d if d else 0.0) if isinstance(d, (int, float)) else None
 
     def __call__(self, xp: Any, sums: Sequence[Array]) -> Iterator[Any]:
         total, slope = sums[0], 1.0

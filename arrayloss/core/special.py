@@ -60,14 +60,14 @@ def power(xp: Any, base: Array, exponent: Any) -> Array:
 
     Small whole exponents are multiplications: faster than `pow`, and rounded once or twice only.
     """
-    if isinstance(exponent, int | float):
+    if isinstance(exponent, (int, float)):
         if exponent == int(exponent) and 0 <= exponent <= 8:
             return _whole_power(xp, base, int(exponent))
         if exponent >= 1:
             return base**exponent
     zero = base == 0
     raised = xp.where(zero, xp.ones_like(base), base) ** exponent
-    return xp.where(zero, 0.0 if isinstance(exponent, int | float) else xp.astype(exponent == 0, base.dtype), raised)
+    return xp.where(zero, 0.0 if isinstance(exponent, (int, float)) else xp.astype(exponent == 0, base.dtype), raised)
 
 
 def _whole_power(xp: Any, base: Array, exponent: int) -> Array:

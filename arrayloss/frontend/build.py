@@ -71,7 +71,7 @@ def rows(
     axis: Any = arguments.class_axis
     if needs_two_classes:
         arguments.refuse_one_class(axis, "for one yes/no decision use sigmoid_cross_entropy")
-    own: Named = {"t": t, "axis": axis} | ({} if class_weights is None else {"class_weights": class_weights}) | parameters
+    own: Named = {"t": t, "axis": axis, **({} if class_weights is None else {"class_weights": class_weights}), **parameters}
     terms = ("total",) if class_weights is None else ("total", "weight")
     return _of_elements(arguments, kernel, own, options, (axis,), terms=terms)
 
@@ -256,7 +256,7 @@ def _denominator(arguments: Arguments, op: Operation, options: Named) -> Any:
 
 def normalizer_of(adapter: Any, like: Array, normalizer: Any) -> Any:
     """A checked normalizer as a name, a number or a 0-d array of the library of `like`."""
-    if isinstance(normalizer, str | float):
+    if isinstance(normalizer, (str, float)):
         return normalizer
     normalizer = adapter.as_array(normalizer, like, "normalizer")
     if normalizer.ndim:

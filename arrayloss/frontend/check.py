@@ -41,7 +41,7 @@ class Parameter:
             for extreme in (value.min(), value.max()) if value.size else ():
                 number(name, extreme, *bounds)
             value = tuple(value.tolist()) if value.ndim else value.item()
-        elif isinstance(value, tuple | list):
+        elif isinstance(value, (tuple, list)):
             value = tuple([number(name, v, *bounds) for v in value])
         if isinstance(value, tuple):
             if not self.per_class:
@@ -88,7 +88,7 @@ def is_boolean(value: Any) -> bool:
 
 def is_number(value: Any) -> bool:
     """Whether it is a Python number or a NumPy scalar, but no boolean."""
-    if isinstance(value, int | float):
+    if isinstance(value, (int, float)):
         return not isinstance(value, bool)
     is_scalar = type(value).__module__ == "numpy" and type(value).__name__ != "ndarray" and hasattr(value, "__float__")
     return is_scalar and not is_boolean(value)
@@ -111,14 +111,14 @@ def number(name: str, value: Any, low: float = -inf, high: float = inf, above: f
 
 def choice(name: str, value: Any, choices: Collection[Any]) -> Any:
     """One of several values."""
-    if not isinstance(value, str | bool | None) or value not in choices:
+    if not isinstance(value, (str, bool, type(None))) or value not in choices:
         raise ValueError(f"{name} must be {' or '.join(map(repr, choices)).replace(' or ', ', ', len(choices) - 2)}; got {value!r}")
     return value
 
 
 def integers(name: str, value: Any) -> tuple[int, ...]:
     """An integer or several, as a tuple; None gives none."""
-    values = () if value is None else value if isinstance(value, tuple | list) else (value,)
+    values = () if value is None else value if isinstance(value, (tuple, list)) else (value,)
     for v in values:
         if isinstance(v, bool) or not hasattr(v, "__index__") or getattr(v, "ndim", False):
             raise TypeError(f"{name} must be an integer or a tuple of integers; got {value!r}")
@@ -137,7 +137,7 @@ def chosen_classes(classes: Any, size: int | None) -> tuple[int, ...] | None:
         return None
     if size is None:
         raise ValueError("classes needs a class axis: pass axis=")
-    chosen = tuple([normal_axis("classes", c, size) for c in (classes if isinstance(classes, tuple | list) else (classes,))])
+    chosen = tuple([normal_axis("classes", c, size) for c in (classes if isinstance(classes, (tuple, list)) else (classes,))])
     if not chosen or len(set(chosen)) != len(chosen):
         raise ValueError(f"classes must name at least one class, and each once; got {classes!r}")
     return chosen
@@ -154,7 +154,7 @@ def normal_axis(name: str, axis: Any, ndim: int) -> int:
 
 def normal_axes(name: str, axes: Any, ndim: int) -> tuple[int, ...]:
     """Axes counted from the front, sorted, each once."""
-    normal = tuple([normal_axis(name, a, ndim) for a in (axes if isinstance(axes, tuple | list) else (axes,))])
+    normal = tuple([normal_axis(name, a, ndim) for a in (axes if isinstance(axes, (tuple, list)) else (axes,))])
     if len(set(normal)) != len(normal):
         raise ValueError(f"{name} must name an axis once; got {axes!r}")
     return tuple(sorted(normal))

@@ -125,7 +125,7 @@ def checked(options: dict[str, Any], family: Any, parameters: dict[str, Any]) ->
     for name, p in parameters.items():
         if isinstance(p, Parameter):
             p.constant(name)
-    options = OPTIONS[family] | options
+    options = {**OPTIONS[family], **options}
     reduction = choice("reduction", options["reduction"], ("mean", "sum", "none"))
     for name in ("reduce_axes", "pool_axes", "ignore_index", "axis"):
         integers(name, options.get(name))

@@ -187,7 +187,7 @@ def focal_properties(gamma: Any, weights: Any, given: str, norm: float = 1.0) ->
 
 
 def _of_both_answers(alpha: Any) -> Any:
-    alphas = [alpha] if isinstance(alpha, float | int) else alpha
+    alphas = [alpha] if isinstance(alpha, (float, int)) else alpha
     return [max(a, 1 - a) for a in alphas] if isinstance(alphas, Sequence) else alphas
 
 

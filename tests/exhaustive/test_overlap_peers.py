@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from arrayloss import dice_loss, generalized_dice_loss, jaccard_loss, tversky_loss
+from arrayloss.check.libraries import LIBRARIES
 
 monai = pytest.importorskip("monai.losses", exc_type=ImportError)
 kornia = pytest.importorskip("kornia.losses", exc_type=ImportError)
@@ -126,7 +127,7 @@ def last_axis() -> tuple[Any, Any, Any]:
 @pytest.mark.parametrize(("alpha", "beta"), [(0.5, 0.5), (0.3, 0.7)])
 @pytest.mark.parametrize("background", [True, False])
 def test_optax_dice(alpha: float, beta: float, background: bool) -> None:
-    with jax.enable_x64(True):
+    with LIBRARIES["jax"].precision("float64"):
         x, t, one_hot = last_axis()
         theirs = optax.dice_loss(x, one_hot, alpha=alpha, beta=beta, ignore_background=not background, reduction="none")
         classes = None if background else (1, 2)
@@ -137,7 +138,7 @@ def test_optax_dice(alpha: float, beta: float, background: bool) -> None:
 
 
 def test_optax_binary_dice() -> None:
-    with jax.enable_x64(True):
+    with LIBRARIES["jax"].precision("float64"):
         x, t, _ = last_axis()
         theirs = optax.binary_dice_loss(x[..., 0], (t == 0).astype(x.dtype))
         ours = dice_loss(x[..., 0], t == 0, activation="sigmoid", pool_axes=(1, 2), smooth=2.0, reduction="none")
