@@ -8,12 +8,12 @@ from .core.parts import Parts
 from .engine.choice import use_engine
 from .frontend.combination import Combination
 from .frontend.loss import Loss, Properties, loss
-from .frontend.one_hot import one_hot
 from .losses.binary import binary_cross_entropy, sigmoid_cross_entropy, sigmoid_focal_loss
 from .losses.divergence import kl_divergence
 from .losses.multiclass import cross_entropy, nll_loss, softmax_cross_entropy, softmax_focal_loss
 from .losses.regression import gaussian_nll_loss, huber_loss, log_cosh_loss, squared_error
 from .losses.segmentation import dice_loss, focal_tversky_loss, generalized_dice_loss, jaccard_loss, tversky_loss
+from .one_hot import one_hot
 
 __version__ = "0.1.0"
 

@@ -145,8 +145,9 @@ def _metric(counts: Parts, average: Average, absent: Absent, empty: float, ratio
     """The mean of a ratio whose terms are linear in the counts."""
     choice("average", average, ("macro", "micro", None))
     choice("absent", absent, ("skip", "keep"))
-    if counts.names != NAMES:
-        raise ValueError(f"counts must be those of metrics.confusion; got parts named {', '.join(counts.names)}")
+    if not isinstance(counts, Parts) or counts.names != NAMES:
+        got = f"parts of {counts.losses}" if isinstance(counts, Parts) else type(counts).__name__
+        raise TypeError(f"counts must be what metrics.confusion returns; got {got}")
     xp = adapter_of(counts.tp, "counts").xp
     tp, fp, fn, tn = (xp.sum(a) if average == "micro" else a for a in counts.arrays)
     each = special.divide(xp, *ratio(tp, fp, fn, tn), number("empty", empty))

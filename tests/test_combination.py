@@ -135,7 +135,7 @@ def test_bind_goes_to_the_terms_that_have_the_option() -> None:
         (lambda: (DICE.bind(pool_axes=2, reduction="none") + CE)(X, T), ValueError, r"one shape; got dice_loss \(4, 2\), softmax_cross_en"),
         (lambda: BOTH.finish(CE.parts(X, T)), ValueError, r"of dice_loss \+ softmax_cross_entropy; got parts of softmax_cross_entropy"),
         (lambda: BOTH.finish((CE + DICE).parts(X, T)), ValueError, r"_entropy; got parts of softmax_cross_entropy \+ dice_loss"),
-        (lambda: BOTH.finish(0), TypeError, "parts must be what .* returns; got int"),
+        (lambda: BOTH.finish(0), TypeError, "parts must be those of .*; got int: pass those of a batch"),
         (lambda: DICE.finish(BOTH.parts(X, T)), ValueError, r"must be those of dice_loss; got parts of dice_loss \+ softmax_cross_entropy"),
         (lambda: BOTH.parts(X, T) + (DICE.bind(smooth=0.0) + CE).parts(X, T), ValueError, "do not add"),
         (lambda: "0.5" * DICE, TypeError, "can't multiply"),

@@ -44,7 +44,7 @@ CLASSES: list[Row] = [
     (softmax, (IMAGE, MASKS), {"axis": 2}, V, "of shape (2, 3, 5) or a distribution of shape (2, 3, 4, 5); got (2, 4, 5): pass axis=1"),
     (al.softmax_focal_loss, (IMAGE, IMAGE), {}, V, "axis must be named for targets of the same shape as"),
     (softmax, (np.zeros((2, 3, 3)), T[:2]), {}, V, "axis must be named: labels (2, 3) fit logits (2, 3, 3) with axis=1 and with axis=-1"),
-    (softmax, (X, np.zeros(4)), {}, E, "labels must be integers; got float64: "),
+    (softmax, (X, np.zeros(4)), {}, E, "targets must be integer labels; got float64: "),
     (al.nll_loss, (X, LABELS), {"axis": 2}, V, "axis must be from -2 to 1 for an array of 2 dimensions; got 2"),
     (al.nll_loss, (X, LABELS), {"axis": 1.0}, E, "axis must be an integer"),
     (al.nll_loss, (X, LABELS), {"axis": True}, E, "axis must be an integer"),
@@ -137,8 +137,12 @@ OVERLAPS: list[Row] = [
     for options, error, message in [
         ({"activation": "tanh"}, V, "activation must be None, 'sigmoid' or 'softmax'; got 'tanh'"),
         ({"activation": "softmax"}, V, "axis must be named for activation='softmax': pass axis=1"),
-        ({"activation": "sigmoid", "classes": 1}, V, "classes needs a class axis: pass axis="),
-        ({"activation": "sigmoid", "class_weights": (1, 2)}, V, "class_weights needs classes: pass axis="),
+        ({"activation": "sigmoid", "classes": 1}, V, "axis must be named for classes; got classes=1 and axis=None: pass axis=1"),
+        (
+            {"activation": "sigmoid", "class_weights": (1, 2)},
+            V,
+            "axis must be named for class_weights, one for each class; got None: pass axis=1",
+        ),
         ({"activation": "softmax", "axis": 3}, V, "axis must be from -3 to 2"),
         ({**SOFTMAX, "classes": 3}, V, "classes must be from -3 to 2"),
         ({**SOFTMAX, "classes": (1, 1)}, V, "classes must name at least one class, and each once"),
@@ -162,9 +166,9 @@ OVERLAPS += [
         "at least two classes along axis 1; got shape (2, 1, 4): for one channel pass activ",
     ),
     (al.dice_loss, (LENGTH, SPOTS[:, 0]), {"activation": "sigmoid"}, V, "targets must have the shape of predictions"),
-    (al.dice_loss, (LENGTH, LENGTH[:, 0]), SOFTMAX, E, "labels must be integers"),
+    (al.dice_loss, (LENGTH, LENGTH[:, 0]), SOFTMAX, E, "targets must be integer labels"),
     (al.focal_tversky_loss, (LENGTH, SPOTS), {"activation": None, "alpha": 1, "beta": 1, "gamma": 0}, V, "gamma must be above 0; got 0"),
-    (al.generalized_dice_loss, (LENGTH, SPOTS), {"activation": "sigmoid"}, V, "axis must be named for generalized_dice_loss"),
+    (al.generalized_dice_loss, (LENGTH, SPOTS), {"activation": "sigmoid"}, V, "axis must be named for volume_weights, one for each class; got None: pass axis=1"),
 ]
 LABEL_VALUES: list[Row] = [
     (softmax, (X, LABELS - 100), {}, V, "labels from 0 to 2; got -100 (pass ignore_index=-100 to leave those elements out)"),
@@ -189,7 +193,7 @@ def test_errors(loss: Any, arrays: tuple[Any, ...], options: dict[str, Any], err
 def test_every_loss_refuses_what_no_loss_takes(kind: Kind) -> None:
     """Whatever its kind."""
     predictions, targets = kind.stack, kind.targets
-    with pytest.raises(TypeError, match=r"must be floating point; got int64$"):
+    with pytest.raises(TypeError, match=r"must be floating point; got int64: pass \w+\.astype"):
         kind.loss(*[p.astype(int) for p in predictions], *targets, **kind.options)
     with pytest.raises(TypeError, match=r"must be an array .*got list: pass numpy\.asarray"):
         kind.loss(*[p.tolist() for p in predictions], *targets, **kind.options)

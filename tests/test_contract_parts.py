@@ -134,7 +134,7 @@ def test_finish_with_another_reduction() -> None:
         (lambda: squares.finish(squares.parts(X, ZEROS), reduction="none"), ValueError, "must be 'mean' or 'sum' to finish parts"),
         (lambda: squares.finish(squares.parts(X, ZEROS), normalizer="n"), ValueError, "normalizer must be 'weights' or 'count'; got 'n'"),
         (lambda: dice.finish(dice.parts(PREDICTIONS, LABELS), normalizer="count"), ValueError, "normalizer is for means over elements"),
-        (lambda: squares.finish(sum([])), TypeError, r"parts must be what squared_error\.parts returns; got int"),
+        (lambda: squares.finish(sum([])), TypeError, r"parts must be those of squared_error; got int: pass those of a batch"),
         (
             lambda: focal.parts(X, ZEROS, gamma=0.0) + focal.parts(X, ZEROS, gamma=5.0),
             ValueError,

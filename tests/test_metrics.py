@@ -155,7 +155,7 @@ def test_errors() -> None:
         metrics.dice(counts, average="weighted")
     with pytest.raises(ValueError, match="absent must be 'skip' or 'keep'; got 'drop'"):
         metrics.dice(counts, absent="drop")
-    with pytest.raises(ValueError, match=r"counts must be those of metrics\.confusion; got parts named tp, fp, fn"):
+    with pytest.raises(TypeError, match=r"counts must be what metrics\.confusion returns; got parts of dice_loss"):
         metrics.dice(dice_loss.parts(x, t, activation="softmax", axis=1))
     with pytest.raises(TypeError, match="predictions must be floating point"):
         metrics.confusion(t, t, activation=None)

@@ -25,7 +25,7 @@ class Adapter:
     """How an operation is run for one array library, and how its autograd learns the pullback."""
 
     conversion = "asarray"  # the function of the library that an error advises
-    integer_cast = "targets.astype('int64')"  # what an error advises for labels that are no integers
+    to_integers, to_floats = ".astype('int64')", ".astype('float32')"  # methods that errors advise
 
     def __init__(self, xp: Any, name: str = "") -> None:
         self.xp = xp
@@ -36,9 +36,8 @@ class Adapter:
         refuse_masked(a, name)
         if self.owns(a):
             return a
-        kind = f"{type(a).__module__}.{type(a).__name__}".removeprefix("builtins.")
-        remedy = f"{self.name}.{self.conversion}({name})"
-        raise TypeError(f"{name} must be an array of {self.name}, as the predictions are; got {kind}: pass {remedy}")
+        rule = f"an array of {self.name}" + ("" if a is like else ", as the predictions are")
+        raise no_array(a, name, rule, f"{self.name}.{self.conversion}")
 
     def can_read_values(self, a: Array) -> bool:
         """Whether labels may be read without stopping a compiler or waiting for a device."""
@@ -89,5 +88,14 @@ class Adapter:
 
 def refuse_masked(array: Any, name: str) -> None:
     """Raise on a masked array or a subclass of one: a plain view of it would forget the mask."""
-    if any(base.__name__ == "MaskedArray" for base in type(array).__mro__):
-        raise TypeError(f"{name} must not be a masked array; got {type(array).__name__}: pass its data and where=~mask")
+    bases = [base.__name__ for base in type(array).__mro__]
+    if "MaskedArray" in bases or "MaskedTensor" in bases:
+        mask = "~mask" if "MaskedArray" in bases else "mask"
+        raise TypeError(f"{name} must not be a masked array; got {type(array).__name__}: pass its data and where={mask}")
+
+
+def no_array(a: Any, name: str, rule: str, conversion: str) -> TypeError:
+    """The error for what is no array of a library. Files are read into memory, and sparse matrices filled, before they are converted."""
+    kind = f"{type(a).__module__}.{type(a).__name__}".removeprefix("builtins.")
+    read = {"h5py": "[:]", "zarr": "[:]", "scipy": ".toarray()", "sparse": ".todense()"}.get(kind.partition(".")[0], "")
+    return TypeError(f"{name} must be {rule}; got {kind}: pass {conversion}({name}{read})")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .base import Adapter, refuse_masked
+from .base import Adapter, no_array, refuse_masked
 
 ADAPTERS: dict[type, Any] = {}
 
@@ -40,5 +40,4 @@ def _find(array: Any, name: str) -> Any:
             return library.ADAPTER
         if hasattr(array, "__array_namespace__"):
             return Adapter(array.__array_namespace__())
-    text = f"{kind.__module__}.{kind.__name__}".removeprefix("builtins.")
-    raise TypeError(f"{name} must be an array (NumPy, PyTorch, JAX or another of the array API); got {text}: pass numpy.asarray({name})")
+    raise no_array(array, name, "an array (NumPy, PyTorch, JAX or another of the array API)", "numpy.asarray")

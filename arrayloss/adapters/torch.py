@@ -170,7 +170,7 @@ class Torch(Adapter):
     """Chooses between the host engine and the general Function."""
 
     conversion = "as_tensor"
-    integer_cast = "targets.long()"
+    to_integers, to_floats = ".long()", ".float()"
 
     def __init__(self) -> None:
         super().__init__(xp, "torch")
@@ -183,6 +183,9 @@ class Torch(Adapter):
 
     def as_array(self, a: Any, like: Tensor, name: str) -> Tensor:
         a = super().as_array(a, like, name)
+        if a.is_nested or a.layout is not torch.strided:
+            kind, remedy = ("torch.nested", "to_padded_tensor(0.0) and where=") if a.is_nested else (a.layout, "to_dense()")
+            raise TypeError(f"{name} must be a dense tensor; got {kind}: pass {name}.{remedy}")
         if a.device != like.device:
             raise ValueError(f"{name} must be on the device of the predictions, {like.device}; got {a.device}")
         return a

@@ -11,6 +11,11 @@ from torch import Tensor
 from arrayloss.core import special
 
 
+def _beside(constant: Tensor, a: Tensor) -> Tensor:
+    """A constant on every device of a DTensor, beside which PyTorch takes no plain tensor."""
+    return a.from_local(constant, a.device_mesh) if hasattr(a, "placements") else constant
+
+
 class Traced(special.Native):
     """The array API where a compiler or a transform looks on, and on GPUs."""
 
@@ -37,10 +42,15 @@ class Traced(special.Native):
         return labels.clamp(-1, classes).to(torch.int32) if wide else labels
 
     def arange_along(self, a: Tensor, axis: int) -> Tensor:
-        return torch.arange(a.shape[axis], dtype=torch.int32, device=a.device).reshape([-1 if i == axis else 1 for i in range(a.ndim)])
+        places = torch.arange(a.shape[axis], dtype=torch.int32, device=a.device)
+        return _beside(places.reshape([-1 if i == axis else 1 for i in range(a.ndim)]), a)
+
+    def constants(self, numbers: Any, dtype: Any, like: Tensor) -> Tensor:
+        return _beside(torch.tensor(list(numbers), dtype=dtype, device=like.device), like)
 
     def gather_label(self, a: Tensor, labels: Tensor, axis: int) -> Tensor:
-        if torch.compiler.is_compiling() and axis != a.ndim - 1:  # a gather across lines of memory would be one more pass over it
+        # Compiled, a gather across lines of memory would be one more pass over it; of a DTensor whose classes are split it is wrong
+        if hasattr(a, "placements") or (torch.compiler.is_compiling() and axis != a.ndim - 1):
             return torch.where(self.arange_along(a, axis) == labels, a, 0).sum(axis, keepdim=True, dtype=a.dtype)
         return torch.gather(a, axis, labels.to(torch.int64))  # `take_along_dim` would tie a compiled loss to one batch size
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
-from . import special
+from . import dtypes, special
 
 Array = Any
 Arrays = tuple[Array, ...]
@@ -22,12 +22,12 @@ def hashable(value: Any) -> Any:
     """A key that is equal where values are. An array is equal to itself only: to compare entries is to wait for a device."""
     if isinstance(value, tuple):
         return tuple([hashable(v) for v in value])
-    return ("array", id(value)) if hasattr(value, "dtype") else value
+    return ("array", id(value)) if dtypes.is_array(value) else value
 
 
 def divide_total(xp: Any, total: Array, denominator: Any) -> tuple[Array, Any]:
     """The mean and its derivative for the total. Over a denominator of 0 both are 0, but a NaN stays NaN."""
-    if isinstance(denominator, (int, float)):
+    if not dtypes.is_array(denominator):
         if denominator == 0:
             return xp.where(total == total, 0.0, total), 0.0
         return total / denominator, 1 / denominator
@@ -71,7 +71,7 @@ class Mean(Finish):
     @property
     def is_static(self) -> bool:
         """Whether it holds no array of a caller's."""
-        return self.denominator is None or isinstance(self.denominator, (str, int, float))
+        return not dtypes.is_array(self.denominator)
 
     @property
     def slope(self) -> float | None:
@@ -138,7 +138,7 @@ class Overlap(Finish):
 
     @property
     def is_static(self) -> bool:
-        return not any(hasattr(p, "dtype") for p in (*[v for _, v in self.parameters], self.class_weights))
+        return not any(dtypes.is_array(p) for p in (*[v for _, v in self.parameters], self.class_weights))
 
     def __call__(self, xp: Any, sums: Sequence[Array]) -> Iterator[Any]:
         losses, weights, pullback = self._losses(xp, sums)
@@ -173,7 +173,7 @@ class Overlap(Finish):
         losses = next(steps)
 
         def pullback(g: Any) -> tuple[Any, ...]:
-            if regions.are_pooled and hasattr(g, "dtype") and g.ndim:
+            if regions.are_pooled and dtypes.is_array(g) and g.ndim:
                 g = xp.expand_dims(g, axis=regions.axis)
             g = g if inner is None else inner * g
             return tuple([None if d is None else regions.scatter_classes(xp, d * g, sums[0].shape) for d in next(steps)])

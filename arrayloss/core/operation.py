@@ -85,7 +85,7 @@ class Operation:
 
     def expand_cotangent(self, xp: Any, x: Array, g: Any) -> Any:
         """A cotangent of a result, shaped and cast to multiply terms. A number stays a number."""
-        if not hasattr(g, "dtype"):
+        if not dtypes.is_array(g):
             return g
         g = xp.astype(g, xp.float32 if self.half else x.dtype, copy=False)
         return xp.reshape(g, self.sum_shape(x.shape) if g.ndim else (1,) * x.ndim)
@@ -118,7 +118,7 @@ class Operation:
             by_name = dict(zip(self.outputs, cotangents, strict=True))
             g = [0.0 if by_name.get(t) is None else by_name[t] for t in self.terms if t != "weight"]
             if weigh is not None:
-                g = [weigh(c if hasattr(c, "dtype") else special.constant(xp, c, dtype, arrays[0])) for c in g]
+                g = [weigh(c if dtypes.is_array(c) else special.constant(xp, c, dtype, arrays[0])) for c in g]
             if callable(derivative):
                 return _as_tuple(derivative(*g))
             slopes = _as_tuple(derivative)

@@ -43,6 +43,7 @@ class Parts:
 
     sources: tuple[Source, ...]
     arrays: tuple[Array, ...]
+    __array_ufunc__ = None  # an array leaves the addition to us, which refuses it
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -70,16 +71,20 @@ class Parts:
         return [Parts((source,), tuple([next(arrays) for _ in source.names])) for source in self.sources]
 
     def _combine(self, other: Any, operation: Callable[[Array, Array], Array]) -> Parts:
+        if isinstance(other, int) and other == 0:  # sum() starts with it
+            return self
         if not isinstance(other, Parts):
-            return NotImplemented
-        if len(self.sources) != len(other.sources):
+            raise TypeError(f"parts add to parts of the same loss; got {type(other).__name__}: pass what {self.losses} gave for a batch")
+        if self.losses != other.losses or self.names != other.names:
             raise ValueError(f"parts of different losses do not add: those of {self.losses} and of {other.losses}")
         for a, b in zip(self.sources, other.sources, strict=True):
-            if a.loss != b.loss or a.names != b.names:
-                raise ValueError(f"parts of different losses do not add: those of {a.loss} and of {b.loss}")
             for (name, ours), (_, theirs) in zip(a.options, b.options, strict=True):
                 if ours != theirs:
                     raise ValueError(f"parts of {a.loss} with different options do not add: {name} is {ours!r} and {theirs!r}")
+        if type(self.arrays[0]) is not type(other.arrays[0]):
+            names = [array_namespace(p.arrays[0]).__name__.removeprefix("array_api_compat.") for p in (self, other)]
+            if len({*names}) > 1 and {*names} != {"numpy", "jax.numpy"}:
+                raise TypeError(f"parts must be of one array library to add; got {' and '.join(names)}: pass parts.map(convert)")
         return Parts(self.sources, tuple(map(operation, self.arrays, other.arrays)))
 
     def __add__(self, other: Any) -> Parts:
@@ -88,8 +93,7 @@ class Parts:
     def __sub__(self, other: Any) -> Parts:
         return self._combine(other, sub)
 
-    def __radd__(self, other: Any) -> Parts:
-        return self if isinstance(other, int) and other == 0 else NotImplemented  # sum() starts with 0
+    __radd__ = __add__
 
     def stack(self) -> Array:
         """All of them as one 1-D floating-point array; `unstack` is the way back."""

@@ -47,7 +47,7 @@ def generic(function: Any) -> Any:
 @native_first
 def clip(xp: Any, x: Array, low: Any, high: Any) -> Array:
     """x between low and high, two numbers or two arrays. A NaN stays."""
-    return xp.minimum(xp.maximum(x, low), high) if hasattr(low, "dtype") else xp.where(x < low, low, xp.where(x > high, high, x))
+    return xp.minimum(xp.maximum(x, low), high) if dtypes.is_array(low) else xp.where(x < low, low, xp.where(x > high, high, x))
 
 
 def lerp(xp: Any, b: Array, a: Array, t: Array) -> Array:
@@ -137,6 +137,7 @@ def constant(xp: Any, number: float, dtype: Any, like: Array) -> Array:
     return xp.full((1,) * like.ndim, number, dtype=dtype, device=getattr(like, "device", None))  # Dask has no device
 
 
+@native_first
 def constants(xp: Any, numbers: Sequence[float], dtype: Any, like: Array) -> Array:
     """Numbers as an array of one dimension, on the device of `like`."""
     return xp.asarray(list(numbers), dtype=dtype, device=getattr(like, "device", None))
@@ -214,8 +215,7 @@ def sigmoid_terms(xp: Any, x: Array) -> tuple[Array, Array, Callable[[], Array],
 def softmax_with_complement(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Callable[[], Array], Callable[[], Array]]:
     """`argmax` (the axis kept); p = softmax(x); and functions for q = 1 - p and for -log(p), all without cancellation.
 
-    The sum of exponentials leaves the maximum out: a confident row keeps its digits. log-sum-exp is max + log1p(s), 1 - p at the maximum
-    is s / (1 + s).
+    The sum of exponentials leaves the maximum out: a confident row keeps its digits. log-sum-exp is max + log1p(s), q there s / (1 + s).
     """
     argmax = xp.expand_dims(xp.argmax(x, axis=axis), axis=axis)
     m = gather_label(xp, x, argmax, axis)
@@ -254,8 +254,7 @@ def nll_and_grad_at_label(xp: Any, x: Array, labels: Array, axis: int) -> tuple[
     """`nll`: -log(p_y) of p = softmax(x); `q`: 1 - p_y; `grad(weight=None, base=None)`; `base_nll(base)`; all without cancellation.
 
     `grad` is weight * p - target. The target is `base` (a number, or one for each class; None: 0), and at the label what is missing to
-    `weight` (one for each row; None: 1). It may overwrite what it is made of: call it once.
-    `base_nll` is the sum of base * -log(p) over the classes.
+    `weight` (one for each row; None: 1). It may overwrite what it is made of: call it once. `base_nll` is the sum of base * -log(p).
     """
     m = xp.max(x, axis=axis, keepdims=True)
 
@@ -279,7 +278,7 @@ def nll_and_grad_at_label(xp: Any, x: Array, labels: Array, axis: int) -> tuple[
         return scatter_label(xp, slope, labels, gather_label(xp, slope, labels, axis) + sum_base(xp, base, x.shape[axis]), axis)
 
     def base_nll(base: Any) -> Array:
-        base = base if hasattr(base, "dtype") else base * xp.ones_like(x)
+        base = base if dtypes.is_array(base) else base * xp.ones_like(x)
         return xp.sum(multiply_no_nan(xp, base, xp.log(s) - minus_max(x)), axis=axis, keepdims=True)
 
     return xp.where(is_likely, nll_if_likely, xp.log(s) - d_y), rest / s, grad, base_nll
@@ -287,4 +286,4 @@ def nll_and_grad_at_label(xp: Any, x: Array, labels: Array, axis: int) -> tuple[
 
 def sum_base(xp: Any, base: Any, classes: int) -> Any:
     """The sum over the classes of a number for each of them, or of one for all."""
-    return xp.sum(base) if hasattr(base, "dtype") else base * classes
+    return xp.sum(base) if dtypes.is_array(base) else base * classes

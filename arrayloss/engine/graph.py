@@ -73,8 +73,7 @@ for _symbol, _name in _SWAPPABLE.items():
 
 
 class Graph(special.Native):
-    """A namespace that records: methods are those of the array API. Equal calls give the same node, so that what two formulas share is
-    computed once.
+    """A namespace that records: methods are those of the array API. Equal calls give one node: what two formulas share is computed once.
 
     `shape` is that of the arrays that a kernel walks over, `compute` the dtype of numbers among themselves. `has_totals`: one block of
     threads sees all elements, so that a formula may use their total.

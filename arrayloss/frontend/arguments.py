@@ -23,12 +23,13 @@ class Arguments:
         by_name = predictions if isinstance(predictions, dict) else {"predictions": predictions}
         (self.first, x), *others = by_name.items()
         self.adapter = adapter_of(x, self.first)
+        x = self.adapter.as_array(x, x, self.first)
         self.xp, self.x, self.shape, self.ndim = self.adapter.xp, x, tuple(x.shape), len(x.shape)
         self.class_axis: int | None = None
         self.labels: Labels | None = None
         kind = dtypes.kind(x.dtype)
         if kind not in ("float", "half"):
-            raise TypeError(f"{self.first} must be floating point; got {dtypes.name(x.dtype)}")
+            raise TypeError(f"{self.first} must be floating point; got {dtypes.name(x.dtype)}: pass {self.first}{self.adapter.to_floats}")
         self.half = kind == "half"
         self.compute = self.xp.float32 if self.half else x.dtype  # of the sums too: 16 bits would overflow
         self.arrays = [x]
@@ -65,10 +66,12 @@ class Arguments:
         t = self.adapter.as_array(targets, self.x, "targets")
         shape = tuple(t.shape)
         axis = self.set_class_axis(shape, axis)
-        if shape == self.shape:
+        if self.has_shape(shape):
             return self.binary_targets(t, ignore_index, numbers=True), False
         if dtypes.kind(t.dtype) not in INTEGERS:
-            raise TypeError(f"labels must be integers; got {dtypes.name(t.dtype)}: pass {self.adapter.integer_cast}")
+            is_text = dtypes.name(t.dtype).lower().startswith("str")
+            cast = "numpy.unique(targets, return_inverse=True)[1]" if is_text else f"targets{self.adapter.to_integers}"
+            raise TypeError(f"targets must be integer labels; got {dtypes.name(t.dtype)}: pass {cast}")
         ref = self.add_array(t if len(shape) == self.ndim else self.xp.expand_dims(t, axis=axis))
         self.labels = Labels(ref.index, self.shape[axis], ignored_labels(ignore_index, t.dtype))
         return ref, True
@@ -89,21 +92,26 @@ class Arguments:
             raise ValueError(f"{self.first} must have at least one class along axis {axis}; got shape {self.shape}")
         return axis
 
+    def has_shape(self, shape: tuple[int, ...]) -> bool:
+        """Whether it is that of the predictions. Lengths first: a compiler guards on sizes that are compared."""
+        return len(shape) == self.ndim and shape == self.shape
+
     def _find_class_axis(self, targets: tuple[int, ...], axis: int | None) -> int:
         if self.ndim == 0:
             raise ValueError(f"{self.first} must have a class axis; got a 0-d array")
         last = self.ndim - 1
-        if last < 2 and axis is None and targets == self.shape[:-1]:
-            return last
-        fits = [a for a in range(self.ndim) if targets in (self.without_axis(a), self.without_axis(a, (1,)))]
-        if axis is None and last > 1 and targets == self.shape:
+        named = last if axis is None else normal_axis("axis", axis, self.ndim)
+        has_shape, size = self.has_shape(targets), (1,) * (len(targets) == self.ndim)
+        if (axis is not None or last < 2) and (has_shape or targets == self.without_axis(named, size)):
+            return named
+        fits = [a for a in range(self.ndim) if targets == self.without_axis(a, size)]
+        if axis is None and has_shape:
             raise ValueError(f"axis must be named for targets of the same shape as {self.first}, {self.shape}: pass axis=1 or axis=-1")
         if axis is None and last > 1 and len(targets) < self.ndim and 1 in fits and last in fits:
             raise ValueError(f"axis must be named: labels {targets} fit {self.first} {self.shape} with axis=1 and with axis=-1")
-        axis = last if axis is None else normal_axis("axis", axis, self.ndim)
-        if targets == self.shape or axis in fits:
-            return axis
-        text = f"targets must be labels of shape {self.without_axis(axis)} or a distribution of shape {self.shape}; got {targets}"
+        if named in fits:
+            return named
+        text = f"targets must be labels of shape {self.without_axis(named)} or a distribution of shape {self.shape}; got {targets}"
         raise ValueError(text + (f": pass axis={fits[0]}" if fits else ""))
 
     def parameter(self, name: str, p: Any) -> Any:
@@ -134,7 +142,8 @@ class Arguments:
 
     def parameter_axis(self, name: str, shape: tuple[int, ...]) -> int:
         """The axis of the classes that a parameter of this shape has its entries for."""
-        fits, axis = [i for i, n in enumerate(self.shape) if shape == (n,)], self.class_axis
+        axis = self.class_axis
+        fits = [i for i, n in enumerate(self.shape) if axis in (None, i) and shape == (n,)]
         hint = f": pass axis={fits[0]}" if fits and axis is None else ""
         if axis is None and len(fits) > 1:  # independent decisions: the last axis, unless another would fit too
             raise ValueError(f"axis must be named: {name} has {shape[0]} entries, as have the axes {fits} of {self.first}{hint}")
@@ -150,11 +159,6 @@ class Arguments:
             return number(name, value)
         if name == "where" and is_boolean(value):
             value = special.constant(self.xp, bool(value), self.xp.bool, self.x)
-        if name == "where" and dtypes.kind(getattr(value, "dtype", None)) != "bool":
-            got = dtypes.name(value.dtype) if hasattr(value, "dtype") else type(value).__name__
-            raise TypeError(f"where must be boolean, True where an element counts; got {got}: pass mask != 0")
-        if not hasattr(value, "dtype"):
-            raise TypeError(f"{name} must be a number or an array; got {type(value).__name__}")
         a = self.adapter.as_array(value, self.x, name)
         every_axis = tuple([1 if i in event_axes else n for i, n in enumerate(self.shape)])
         elements = tuple([n for i, n in enumerate(self.shape) if i not in event_axes])
@@ -191,7 +195,7 @@ class Arguments:
         if a.dtype == self.compute or (self.half and a.dtype == self.x.dtype):
             return a
         if dtypes.kind(a.dtype) == "other":
-            raise TypeError(f"{name} must be real numbers; got {dtypes.name(a.dtype)}")
+            raise TypeError(f"{name} must be real numbers; got {dtypes.name(a.dtype)}: pass {name}{self.adapter.to_floats}")
         return self.xp.astype(a, self.compute)
 
     def _check_same_shape(self, a: Array, name: str) -> None:

@@ -126,8 +126,9 @@ def overlap(
     class_weights = per_class(options.get("class_weights"), scalar=False)
     options = checked(options, OverlapOptions, {"class_weights": class_weights, **parameters})
     arguments, op, regions = overlap_sums(kernel, predictions, targets, activation, options, names, pool_classes=weighting is not None)
-    if class_weights is not None and arguments.class_axis is None:
-        raise ValueError("class_weights needs classes: pass axis=")
+    for name, value in (("class_weights", class_weights), ("volume_weights", weighting)):
+        if value is not None and arguments.class_axis is None:
+            raise ValueError(f"axis must be named for {name}, one for each class; got None: pass axis=1 for (N, C, H, W)")
     rule = Overlap(
         options["reduction"],
         formula,
@@ -155,7 +156,6 @@ def overlap_sums(
 ) -> tuple[Arguments, Operation, Regions]:
     """The arguments, the operation whose sums are those of the overlaps, and which of them count. `static`: arguments of the kernel."""
     choice("activation", activation, ACTIVATIONS)
-    choice("absent", options["absent"], ("keep", "skip"))
     arguments = Arguments(predictions)
     axis = None if options["axis"] is None else normal_axis("axis", options["axis"], arguments.ndim)
     if activation == "softmax":
@@ -187,7 +187,7 @@ def _overlap_targets(arguments: Arguments, targets: Array, axis: int | None, ign
     """Labels (True), or the masks of every class (False)."""
     t = arguments.adapter.as_array(targets, arguments.x, "targets")
     shape = tuple(t.shape)
-    if axis is None or shape == arguments.shape:
+    if axis is None or arguments.has_shape(shape):
         return arguments.binary_targets(t, ignore_index), False
     if arguments.shape[axis] == 1 and shape == arguments.without_axis(axis):  # one channel: not labels of one class, but its mask
         return arguments.binary_targets(arguments.xp.expand_dims(t, axis=axis), ignore_index), False

@@ -38,6 +38,8 @@ class Parameter:
         """A checked number, or a tuple of them, one per class. An array of a library that may trace or wait comes back as it is."""
         value, bounds = self.value, (self.low, self.high, self.above)
         if is_numpy_array(value) and value.ndim <= 1:
+            if dtypes.kind(value.dtype) == "other":
+                raise TypeError(f"{name} must be real numbers; got {dtypes.name(value.dtype)}")
             for extreme in (value.min(), value.max()) if value.size else ():
                 number(name, extreme, *bounds)
             value = tuple(value.tolist()) if value.ndim else value.item()
@@ -51,7 +53,7 @@ class Parameter:
             if not self.scalar:
                 raise TypeError(f"{name} must have one entry per class; got the single number {value!r}")
             return number(name, value, *bounds)
-        if not hasattr(value, "dtype"):
+        if not dtypes.is_array(value):
             raise TypeError(f"{name} must be a number or an array; got {type(value).__name__}")
         return value
 
@@ -120,7 +122,7 @@ def integers(name: str, value: Any) -> tuple[int, ...]:
     """An integer or several, as a tuple; None gives none."""
     values = () if value is None else value if isinstance(value, (tuple, list)) else (value,)
     for v in values:
-        if isinstance(v, bool) or not hasattr(v, "__index__") or getattr(v, "ndim", False):
+        if type(v) is not int and (isinstance(v, bool) or not hasattr(v, "__index__") or getattr(v, "ndim", False)):
             raise TypeError(f"{name} must be an integer or a tuple of integers; got {value!r}")
     return tuple(map(int, values))
 
@@ -136,8 +138,8 @@ def chosen_classes(classes: Any, size: int | None) -> tuple[int, ...] | None:
     if classes is None:
         return None
     if size is None:
-        raise ValueError("classes needs a class axis: pass axis=")
-    chosen = tuple([normal_axis("classes", c, size) for c in (classes if isinstance(classes, (tuple, list)) else (classes,))])
+        raise ValueError(f"axis must be named for classes; got classes={classes!r} and axis=None: pass axis=1 for (N, C, H, W)")
+    chosen = tuple([normal_axis("classes", c, size) for c in (classes if isinstance(classes, tuple | list) else (classes,))])
     if not chosen or len(set(chosen)) != len(chosen):
         raise ValueError(f"classes must name at least one class, and each once; got {classes!r}")
     return chosen
@@ -145,7 +147,7 @@ def chosen_classes(classes: Any, size: int | None) -> tuple[int, ...] | None:
 
 def normal_axis(name: str, axis: Any, ndim: int) -> int:
     """An axis counted from the front."""
-    if isinstance(axis, bool) or not hasattr(axis, "__index__"):
+    if type(axis) is not int and (isinstance(axis, bool) or not hasattr(axis, "__index__")):
         raise TypeError(f"{name} must be an integer; got {axis!r}")
     if not -ndim <= axis < ndim:
         raise ValueError(f"{name} must be from {-ndim} to {ndim - 1} for an array of {ndim} dimensions; got {axis}")

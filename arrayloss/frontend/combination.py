@@ -10,10 +10,18 @@ from typing import Any
 
 from arrayloss.core.parts import Parts
 
-from .check import is_number
+from .check import is_number, number
 
 Array = Any
 SHARED = ("weights", "where", "ignore_index", "normalizer")  # what a call may give to all terms that take it
+
+
+def check_parts(parts: Any, losses: str) -> Parts:
+    """What `finish` may finish: parts of these losses."""
+    got = f"parts of {parts.losses}" if isinstance(parts, Parts) else f"{type(parts).__name__}: pass those of a batch, or their sum"
+    if got != f"parts of {losses}":
+        raise (ValueError if isinstance(parts, Parts) else TypeError)(f"parts must be those of {losses}; got {got}")
+    return parts
 
 
 class Algebra:
@@ -25,7 +33,7 @@ class Algebra:
         return ((1.0, self),)
 
     def __mul__(self, factor: Any) -> Combination:
-        return Combination([(float(factor) * f, loss) for f, loss in self._terms()]) if is_number(factor) else NotImplemented
+        return Combination([(number("factor", factor) * f, loss) for f, loss in self._terms()]) if is_number(factor) else NotImplemented
 
     __rmul__ = __mul__
 
@@ -48,8 +56,7 @@ class Algebra:
 class Combination(Algebra):
     """A weighted sum of losses of the same predictions and targets, itself a loss.
 
-    Options belong to the terms, which are bound; `weights`, `where`, `ignore_index` and `normalizer` may be given at the call, and
-    go to every term that takes them.
+    Options are bound to the terms; `weights`, `where`, `ignore_index` and `normalizer` of a call go to every term that takes them.
 
     >>> import numpy as np
     >>> from arrayloss import cross_entropy, dice_loss
@@ -101,11 +108,7 @@ class Combination(Algebra):
 
     def finish(self, parts: Parts | int, *, normalizer: Any = None) -> Array:
         """The number that the parts stand for; differentiable. A normalizer goes to every term that takes one."""
-        losses = " + ".join([loss.name for _, loss in self.terms])
-        if not isinstance(parts, Parts):
-            raise TypeError(f"parts must be what the method parts of this combination returns; got {type(parts).__name__}")
-        if parts.losses != losses or len(parts.sources) != len(self.terms):
-            raise ValueError(f"parts must be those of this combination of {losses}; got parts of {parts.losses}")
+        parts = check_parts(parts, " + ".join([loss.name for _, loss in self.terms]))
         options = self._options_of_terms({} if normalizer is None else {"normalizer": normalizer})
         return self._weighted_sum([loss.finish(p, **o) for (_, loss), p, o in zip(self.terms, parts.split(), options, strict=True)])
 
@@ -120,12 +123,15 @@ class Combination(Algebra):
     def _each(self, method: str, arrays: Sequence[Array], shared: Mapping[str, Any]) -> list[Any]:
         """What a method of every loss returns. Predictions and targets may be named as any of the losses names them."""
         places = {name: i for _, loss in self.terms for i, name in enumerate(loss.array_names)}
-        by_place = {places[name]: value for name, value in shared.items() if name in places}
-        arrays = (*arrays, *[by_place[i] for i in sorted(by_place)])
+        by_place = dict(enumerate(arrays)) | {places[name]: value for name, value in shared.items() if name in places}
         options = {name: value for name, value in shared.items() if name not in places}
         for name in options:
             if name not in SHARED:
                 raise TypeError(f"a combination takes {', '.join(SHARED)}; got {name!r}: bind it to the terms that need it")
+        names, given = self.terms[0][1].array_names, len(arrays) + len(shared) - len(options)
+        if not len(by_place) == given == len(names):
+            raise TypeError(f"{' and '.join(names)} must be given once each; got {given} arrays: pass them by place or by name")
+        arrays = [by_place[i] for i in range(given)]
         return [getattr(loss, method)(*arrays, **o) for (_, loss), o in zip(self.terms, self._options_of_terms(options), strict=True)]
 
     def _options_of_terms(self, shared: Mapping[str, Any]) -> list[dict[str, Any]]:

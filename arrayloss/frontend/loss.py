@@ -11,13 +11,14 @@ from math import inf
 from typing import Any, Generic, ParamSpec, get_args, get_origin, get_type_hints, overload
 
 from arrayloss.adapters.dispatch import adapter_of
+from arrayloss.core import dtypes
 from arrayloss.core.finish import hashable
 from arrayloss.core.parts import Parts, Source
 
 from . import options as shared
 from .build import finish_with, for_parts
 from .check import NeedsArrayError, Unknown, is_number, is_numpy_array
-from .combination import Algebra
+from .combination import Algebra, check_parts
 
 Array = Any
 P = ParamSpec("P")
@@ -40,9 +41,8 @@ class Properties:
 class Loss(Algebra, Generic[P]):
     """A loss function: call it for the number, or ask it for more.
 
-    `loss(...)` is the number, or the loss per element with `reduction="none"`. `value_and_grad`, `grad_and_hess` and
-    `parts` take the same arguments; `bind` fixes options; `finish` turns parts into the number. Numbers times losses, added up, are
-    a loss again.
+    `loss(...)` is the number, or the loss per element with `reduction="none"`. `value_and_grad`, `grad_and_hess` and `parts` take the
+    same arguments; `bind` fixes options; `finish` turns parts into the number. Numbers times losses, added up, are a loss again.
     """
 
     def __init__(
@@ -109,8 +109,7 @@ class Loss(Algebra, Generic[P]):
     def grad_and_hess(self, *args: P.args, **kwargs: P.kwargs) -> tuple[Any, Any]:
         """First and second derivatives of the *sum* for every prediction: what gradient boosting takes.
 
-        Weights are multiplied in; nothing is divided by the number of elements, whatever the reduction. The second
-        derivatives are the diagonal of the Hessian.
+        Weights are multiplied in; nothing is divided by a number of elements. The second derivatives are the diagonal of the Hessian.
         """
         call = self._call(*args, **kwargs)
         gradients, hessians = call.adapter.derivatives(call)
@@ -126,15 +125,12 @@ class Loss(Algebra, Generic[P]):
         rule, names, arrays = call.finish.parts(call.adapter.xp, op.outputs, call.adapter.forward(op, call.arrays))
         # The options that decide what sums mean. Of an array the dtype and the shape: it is not read
         values = [(n, _constant(n, options.get(n, default))) for n, default in self._defaults.items() if n not in OF_ONE_CALL]
-        texts = [(n, f"array of {v.dtype} {tuple(v.shape)}" if hasattr(v, "dtype") else v) for n, v in values]
+        texts = [(n, f"array of {v.dtype} {tuple(v.shape)}" if dtypes.is_array(v) else v) for n, v in values]
         return Parts((Source(self.name, names, tuple(texts), rule),), arrays)
 
     def finish(self, parts: Parts | int, *, reduction: str | None = None, normalizer: Any = None) -> Array:
         """The number that the parts stand for, in their dtype; differentiable. A mean divides by the weights, or by another normalizer."""
-        if not isinstance(parts, Parts):
-            raise TypeError(f"parts must be what {self.name}.parts returns; got {type(parts).__name__}")
-        if parts.losses != self.name or parts.sources[0].finish is None:
-            raise ValueError(f"parts must be those of {self.name}; got parts of {parts.losses}")
+        parts = check_parts(parts, self.name)
         reduction = self._options.get("reduction") if reduction is None else reduction
         normalizer = self._options.get("normalizer") if normalizer is None else normalizer
         adapter = adapter_of(parts.arrays[0], "parts")
@@ -195,7 +191,7 @@ def _constant(name: str, value: Any) -> Any:
     """A list or a small NumPy array as a tuple, so that losses compare and hash. Arrays of a call stay arrays."""
     if name in OF_ONE_CALL:
         return value
-    if (is_numpy_array(value) and value.ndim <= 1) or (is_number(value) and hasattr(value, "dtype")):
+    if (is_numpy_array(value) and value.ndim <= 1) or (is_number(value) and dtypes.is_array(value)):
         value = value.tolist()  # of a number: a Python number
     return tuple(value) if isinstance(value, list) else value
 

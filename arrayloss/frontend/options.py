@@ -4,7 +4,9 @@ import difflib
 import inspect
 from typing import Any, Literal, TypedDict
 
-from .check import Parameter, choice, integers, is_number, number
+from arrayloss.core import dtypes
+
+from .check import Parameter, choice, integers, is_boolean, is_number, number
 
 Array = Any
 Reduction = Literal["mean", "sum", "none"]
@@ -127,10 +129,17 @@ def checked(options: dict[str, Any], family: Any, parameters: dict[str, Any]) ->
             p.constant(name)
     options = {**OPTIONS[family], **options}
     reduction = choice("reduction", options["reduction"], ("mean", "sum", "none"))
-    for name in ("reduce_axes", "pool_axes", "ignore_index", "axis"):
+    choice("absent", options.get("absent", "keep"), ("keep", "skip"))
+    for name in ("reduce_axes", "pool_axes", "ignore_index", "axis", "classes"):
         integers(name, options.get(name))
-    if is_number(options["weights"]):
-        number("weights", options["weights"])
+    weights, where = options["weights"], options["where"]
+    if is_number(weights):
+        number("weights", weights)
+    elif weights is not None and not dtypes.is_array(weights):
+        raise TypeError(f"weights must be a number or an array; got {type(weights).__name__}: pass an array like the predictions")
+    if where is not None and not is_boolean(where) and dtypes.kind(getattr(where, "dtype", None)) != "bool":
+        got = dtypes.name(where.dtype) if dtypes.is_array(where) else type(where).__name__
+        raise TypeError(f"where must be boolean, True where an element counts; got {got}: pass mask != 0")
     if "normalizer" in options:
         normalizer = options["normalizer"] = check_normalizer(options["normalizer"], has_positives=family is BinaryOptions)
         if reduction == "none" and options["reduce_axes"] is not None:
@@ -147,6 +156,6 @@ def check_normalizer(normalizer: Any, has_positives: bool) -> Any:
         return choice("normalizer", normalizer, names)
     if is_number(normalizer):
         return number("normalizer", normalizer)
-    if not hasattr(normalizer, "dtype"):
+    if not dtypes.is_array(normalizer):
         raise TypeError(f"normalizer must be {', '.join(map(repr, names))}, a number or a 0-d array; got {normalizer!r}")
     return normalizer

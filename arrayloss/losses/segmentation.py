@@ -281,8 +281,6 @@ def generalized_dice_loss(
     0.191129
     """
     weighting = _WEIGHTINGS[choice("volume_weights", volume_weights, tuple(_WEIGHTINGS))]
-    if options.get("axis") is None:
-        raise ValueError("axis must be named for generalized_dice_loss: it weighs classes")
     parameters: dict[str, Any] = {"alpha": 1.0, "beta": 1.0, "smooth": at_least(smooth, 0), "gain": 2.0}
     parameters |= {"names": ("tp", "fp", "fn", "volume"), "weighting": weighting}
     return overlap(_overlap_and_volume, _tversky, predictions, targets, activation, options, **parameters)

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from arrayloss.adapters.dispatch import adapter_of
-from arrayloss.core import dtypes, special
-from arrayloss.core.labels import Labels
-
-from .check import is_boolean, normal_axis
+from .adapters.dispatch import adapter_of
+from .core import dtypes, special
+from .core.labels import Labels
+from .frontend.check import is_boolean, normal_axis
 
 Array = Any
 
@@ -25,7 +24,7 @@ def one_hot(labels: Array, num_classes: int, axis: int = -1, dtype: Any = None) 
     adapter = adapter_of(labels, "labels")
     labels, xp = adapter.as_array(labels, labels, "labels"), adapter.xp
     if dtypes.kind(labels.dtype) not in ("integer", "bool"):
-        raise TypeError(f"labels must be integers; got {dtypes.name(labels.dtype)}")
+        raise TypeError(f"labels must be integers; got {dtypes.name(labels.dtype)}: pass labels{adapter.to_integers}")
     if not hasattr(num_classes, "__index__") or is_boolean(num_classes) or int(num_classes) < 1:
         raise ValueError(f"num_classes must be an integer of at least 1; got {num_classes!r}")
     classes, axis = int(num_classes), normal_axis("axis", axis, labels.ndim + 1)
