@@ -79,9 +79,9 @@ ELEMENTS: list[Row] = [
     (squares, (X, X), {"weights": [1.0]}, E, "weights must be a number or an array; got list"),
     (squares, (X, X), {"weights": float("nan")}, V, "weights must be finite; got nan"),
     (squares, (X, X), {"weights": True}, E, "weights must be a number or an array; got bool"),
-    (squares, (X, X), {"where": X}, E, "where must be boolean, True where an element counts; got float64: pass mask != 0"),
+    (squares, (X, X), {"where": X}, E, "where must be boolean, True where an element counts; got float64: pass where != 0"),
     (squares, (X, X), {"where": X.astype(np.uint8)}, E, "where must be boolean, True where an element counts; got uint8"),
-    (squares, (X, X), {"where": 1}, E, "where must be boolean, True where an element counts; got int: pass mask != 0"),
+    (squares, (X, X), {"where": 1}, E, "where must be boolean, True where an element counts; got int: pass where != 0"),
     (squares, (X, X), {"where": LABELS == 0}, V, "where must have the shape of the unreduced loss, (4, 3), each size equal or 1; got (4,)"),
     (softmax, (X, LABELS), {"where": X == 0}, V, "where must have the shape of the unreduced loss, (4,), each size equal or 1; got (4, 3)"),
     (softmax, (X, LABELS), {"ignore_index": 1.0}, E, "must be an integer or a tuple of integers; got 1.0"),
@@ -136,7 +136,7 @@ OVERLAPS: list[Row] = [
     (al.dice_loss, (LENGTH, SPOTS), options, error, message)
     for options, error, message in [
         ({"activation": "tanh"}, V, "activation must be None, 'sigmoid' or 'softmax'; got 'tanh'"),
-        ({"activation": "softmax"}, V, "axis must be named for activation='softmax': pass axis=1"),
+        ({"activation": "softmax"}, V, "axis must be named for activation='softmax'; got None: pass axis=1"),
         ({"activation": "sigmoid", "classes": 1}, V, "axis must be named for classes; got classes=1 and axis=None: pass axis=1"),
         (
             {"activation": "sigmoid", "class_weights": (1, 2)},
@@ -168,7 +168,7 @@ OVERLAPS += [
     (al.dice_loss, (LENGTH, SPOTS[:, 0]), {"activation": "sigmoid"}, V, "targets must have the shape of predictions"),
     (al.dice_loss, (LENGTH, LENGTH[:, 0]), SOFTMAX, E, "targets must be integer labels"),
     (al.focal_tversky_loss, (LENGTH, SPOTS), {"activation": None, "alpha": 1, "beta": 1, "gamma": 0}, V, "gamma must be above 0; got 0"),
-    (al.generalized_dice_loss, (LENGTH, SPOTS), {"activation": "sigmoid"}, V, "axis must be named for volume_weights, one for each class; got None: pass axis=1"),
+    (al.generalized_dice_loss, (LENGTH, SPOTS), {"activation": "sigmoid"}, V, "axis must be named for volume_weights, one for each cl"),
 ]
 LABEL_VALUES: list[Row] = [
     (softmax, (X, LABELS - 100), {}, V, "labels from 0 to 2; got -100 (pass ignore_index=-100 to leave those elements out)"),

@@ -187,7 +187,7 @@ class Torch(Adapter):
             kind, remedy = ("torch.nested", "to_padded_tensor(0.0) and where=") if a.is_nested else (a.layout, "to_dense()")
             raise TypeError(f"{name} must be a dense tensor; got {kind}: pass {name}.{remedy}")
         if a.device != like.device:
-            raise ValueError(f"{name} must be on the device of the predictions, {like.device}; got {a.device}")
+            raise ValueError(f"{name} must be on the device of the predictions, {like.device}; got {a.device}: pass {name}.to(...)")
         return a
 
     def symbolic_number(self, number: float, dtype: Any, like: Tensor) -> Tensor | None:

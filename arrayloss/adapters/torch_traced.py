@@ -12,7 +12,7 @@ from arrayloss.core import special
 
 
 def _beside(constant: Tensor, a: Tensor) -> Tensor:
-    """A constant on every device of a DTensor, beside which PyTorch takes no plain tensor."""
+    """A constant on all devices of a DTensor, beside which PyTorch takes no plain tensor."""
     return a.from_local(constant, a.device_mesh) if hasattr(a, "placements") else constant
 
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 import arrayloss as package
 from arrayloss.engine.c import library
@@ -48,6 +49,11 @@ def console(stream: Any = None) -> Console:
     if stream.isatty():
         return Console(file=stream, no_color="NO_COLOR" in os.environ)
     return Console(file=stream, width=WIDTH, color_system=None, force_terminal=False, legacy_windows=False)
+
+
+def table_of(*headings: str, title: str | None = None) -> Table:
+    """A table that folds what does not fit into it: no name is cut."""
+    return Table(*[Column(heading, overflow="fold") for heading in headings], title=title and escape(title))
 
 
 def say_plainly(text: str) -> None:
@@ -253,12 +259,11 @@ def import_object(path: str) -> Any:
 
 def print_rows(report: Report, verbose: bool) -> None:
     """The rows of a report; the pairs of libraries that agree only if `verbose`."""
-    table = Table(*HEADINGS, title=f"{report.subject}, max_ulp = {report.max_ulp:g}")
+    table = table_of(*HEADINGS, title=f"{report.subject}, max_ulp = {report.max_ulp:g}")
     for row in report.rows:
         if row.backend != "kernel" and (verbose or row.failed or row.against != "each other"):
-            cells = list(row.cells())
+            cells = [escape(cell) for cell in row.cells()]
             cells[7] = f"[{COLOURS[row.status]}]{cells[7]}[/]"
-            cells[8] = cells[8].replace("[", "\\[")
             table.add_row(*cells)
     if table.rows:
         console().print(table)
@@ -281,7 +286,7 @@ def digits(
     out = console()
     for dtype in dtypes:
         headings = ("loss", "value", "|gradient|", "value ulp", "gradient ulp", "between two", "by their terms", "")
-        table = Table(*headings, title=f"All losses on 1797 digits, {dtype}")
+        table = table_of(*headings, title=f"All losses on 1797 digits, {dtype}")
         for line in overview(backends, dtype=dtype, modes=modes, max_ulp=max_ulp, progress=say):
             between = max(line.worst("value", between=True), line.worst("grad", between=True))
             numbers = (line.worst("value"), line.worst("grad"), between)
@@ -303,7 +308,7 @@ def print_accuracy(subjects: Sequence[str], backends: Sequence[str] | None, dtyp
     for name in subjects:
         if name not in REGISTRY:
             raise click.UsageError(f"--accuracy takes losses of ours; there is no loss {name!r}")
-    table = Table("loss", "given", "targets", "quantity", "dtype", "by", "max ulp", "median", "NaN", "lost", "promise", title="Accuracy")
+    table = table_of("loss", "given", "targets", "quantity", "dtype", "by", "max ulp", "median", "NaN", "lost", "promise", title="Accuracy")
     broken = []
     for line in accuracy_lines(subjects or None, dtypes=dtypes, backends=backends or ("numpy", "torch", "jax")):
         say(f"accuracy: {line.loss} {line.dtype} {line.quantity} {line.backend}")
@@ -320,11 +325,11 @@ def print_accuracy(subjects: Sequence[str], backends: Sequence[str] | None, dtyp
 
 def backend_table(backends: Sequence[str] | None) -> Table:
     """Every library: its version and devices, or why it is missing."""
-    table = Table("backend", "version", "device", "")
+    table = table_of("backend", "version", "device", "")
     for name, backend in LIBRARIES.items():
         reason = backend.missing() or (None if backends is None or name in backends else "left out")
         if reason:
-            table.add_row(name, "-", "-", f"[yellow]{reason}[/]")
+            table.add_row(name, "-", "-", f"[yellow]{escape(reason)}[/]")
         else:
             table.add_row(name, backend.version, backend.devices(), "[green]installed[/]")
     return table
@@ -333,7 +338,7 @@ def backend_table(backends: Sequence[str] | None) -> Table:
 @arrayloss.command("list")
 def list_losses() -> None:
     """The losses, what goes in, and the first sentence of their documentation."""
-    table = Table("loss", "predictions", "targets", "for")
+    table = table_of("loss", "predictions", "targets", "for")
     for name, loss in sorted(REGISTRY.items()):
         predictions = dict.fromkeys(", ".join(d.predictions) for d in forms_of(name))
         targets = dict.fromkeys(t for d in forms_of(name) for t in d.targets)

@@ -14,6 +14,7 @@ from .rows import HEADINGS, describe, versions
 if TYPE_CHECKING:
     from .report import Report
 
+MARKUP = str.maketrans({c: f"\\{c}" for c in "\\`*<>[]|"})  # what Markdown would take for its own
 WORST = 10  # inputs that a page shows
 PICTURE = "error in ulps against the logit"
 STYLE = """
@@ -52,16 +53,16 @@ def markdown(report: Report, png: Path | None) -> str:
     parts = []
     for kind, content in blocks(report, with_picture=png is not None):
         if kind == "table":
-            cells = [HEADINGS, ["---"] * len(HEADINGS), *[[c.replace("|", "\\|") for c in row.cells()] for row in content]]
+            cells = [HEADINGS, ["---"] * len(HEADINGS), *[[c.translate(MARKUP) for c in row.cells()] for row in content]]
             parts.append("\n".join(f"| {' | '.join(line)} |" for line in cells))
         elif kind == "ul":
-            parts.append("\n".join(f"- {item}" for item in content))
+            parts.append("\n".join(f"- {item.translate(MARKUP)}" for item in content))
         elif kind == "img":
             assert png is not None
             png.write_bytes(content)
             parts.append(f"![{PICTURE}]({png.name})")
         else:
-            parts.append(templates[kind].format(content))
+            parts.append(templates[kind].format(content if kind == "pre" else content.translate(MARKUP)))
     return "\n\n".join(parts) + "\n"
 
 

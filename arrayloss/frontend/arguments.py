@@ -69,9 +69,9 @@ class Arguments:
         if self.has_shape(shape):
             return self.binary_targets(t, ignore_index, numbers=True), False
         if dtypes.kind(t.dtype) not in INTEGERS:
-            is_text = dtypes.name(t.dtype).lower().startswith("str")
-            cast = "numpy.unique(targets, return_inverse=True)[1]" if is_text else f"targets{self.adapter.to_integers}"
-            raise TypeError(f"targets must be integer labels; got {dtypes.name(t.dtype)}: pass {cast}")
+            name = dtypes.name(t.dtype)
+            cast = "numpy.unique(targets, return_inverse=True)[1]" if "str" in name.lower() else f"targets{self.adapter.to_integers}"
+            raise TypeError(f"targets must be integer labels; got {name}: pass {cast}")
         ref = self.add_array(t if len(shape) == self.ndim else self.xp.expand_dims(t, axis=axis))
         self.labels = Labels(ref.index, self.shape[axis], ignored_labels(ignore_index, t.dtype))
         return ref, True
@@ -106,7 +106,7 @@ class Arguments:
             return named
         fits = [a for a in range(self.ndim) if targets == self.without_axis(a, size)]
         if axis is None and has_shape:
-            raise ValueError(f"axis must be named for targets of the same shape as {self.first}, {self.shape}: pass axis=1 or axis=-1")
+            raise ValueError(f"axis must be named for targets of the same shape as {self.first}; got {self.shape}: pass axis=1 or axis=-1")
         if axis is None and last > 1 and len(targets) < self.ndim and 1 in fits and last in fits:
             raise ValueError(f"axis must be named: labels {targets} fit {self.first} {self.shape} with axis=1 and with axis=-1")
         if named in fits:
@@ -195,7 +195,8 @@ class Arguments:
         if a.dtype == self.compute or (self.half and a.dtype == self.x.dtype):
             return a
         if dtypes.kind(a.dtype) == "other":
-            raise TypeError(f"{name} must be real numbers; got {dtypes.name(a.dtype)}: pass {name}{self.adapter.to_floats}")
+            real = ".real" if "complex" in dtypes.name(a.dtype) else self.adapter.to_floats
+            raise TypeError(f"{name} must be real numbers; got {dtypes.name(a.dtype)}: pass {name}{real}")
         return self.xp.astype(a, self.compute)
 
     def _check_same_shape(self, a: Array, name: str) -> None:

@@ -160,7 +160,7 @@ def overlap_sums(
     axis = None if options["axis"] is None else normal_axis("axis", options["axis"], arguments.ndim)
     if activation == "softmax":
         if axis is None:
-            raise ValueError("axis must be named for activation='softmax': pass axis=1 for (N, C, H, W)")
+            raise ValueError("axis must be named for activation='softmax'; got None: pass axis=1 for (N, C, H, W)")
         arguments.refuse_one_class(axis, "for one channel pass activation='sigmoid'")
     t, has_labels = _overlap_targets(arguments, targets, axis, options["ignore_index"])
     arguments.class_axis = axis

@@ -139,18 +139,18 @@ def chosen_classes(classes: Any, size: int | None) -> tuple[int, ...] | None:
         return None
     if size is None:
         raise ValueError(f"axis must be named for classes; got classes={classes!r} and axis=None: pass axis=1 for (N, C, H, W)")
-    chosen = tuple([normal_axis("classes", c, size) for c in (classes if isinstance(classes, tuple | list) else (classes,))])
+    chosen = tuple([normal_axis("classes", c, size, "classes") for c in (classes if isinstance(classes, tuple | list) else (classes,))])
     if not chosen or len(set(chosen)) != len(chosen):
         raise ValueError(f"classes must name at least one class, and each once; got {classes!r}")
     return chosen
 
 
-def normal_axis(name: str, axis: Any, ndim: int) -> int:
+def normal_axis(name: str, axis: Any, ndim: int, what: str = "dimensions") -> int:
     """An axis counted from the front."""
     if type(axis) is not int and (isinstance(axis, bool) or not hasattr(axis, "__index__")):
         raise TypeError(f"{name} must be an integer; got {axis!r}")
     if not -ndim <= axis < ndim:
-        raise ValueError(f"{name} must be from {-ndim} to {ndim - 1} for an array of {ndim} dimensions; got {axis}")
+        raise ValueError(f"{name} must be from {-ndim} to {ndim - 1} for an array of {ndim} {what}; got {axis}")
     return int(axis) % ndim
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
+from math import inf
 from operator import add
 from typing import Any
 
@@ -38,7 +39,7 @@ class Algebra:
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: Any) -> Combination:
-        return self * (1 / float(divisor)) if is_number(divisor) else NotImplemented
+        return self * (1 / float(divisor) if divisor else inf) if is_number(divisor) else NotImplemented
 
     def __neg__(self) -> Combination:
         return self * -1
@@ -125,9 +126,8 @@ class Combination(Algebra):
         places = {name: i for _, loss in self.terms for i, name in enumerate(loss.array_names)}
         by_place = dict(enumerate(arrays)) | {places[name]: value for name, value in shared.items() if name in places}
         options = {name: value for name, value in shared.items() if name not in places}
-        for name in options:
-            if name not in SHARED:
-                raise TypeError(f"a combination takes {', '.join(SHARED)}; got {name!r}: bind it to the terms that need it")
+        for name in [n for n in options if n not in SHARED]:
+            raise TypeError(f"a combination takes {', '.join(SHARED)}; got {name!r}: bind it to the terms that need it")
         names, given = self.terms[0][1].array_names, len(arrays) + len(shared) - len(options)
         if not len(by_place) == given == len(names):
             raise TypeError(f"{' and '.join(names)} must be given once each; got {given} arrays: pass them by place or by name")

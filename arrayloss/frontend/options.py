@@ -121,9 +121,8 @@ def unknown_option(name: str, names: Any) -> TypeError:
 
 def checked(options: dict[str, Any], family: Any, parameters: dict[str, Any]) -> dict[str, Any]:
     """Options with their defaults. Unknown names are refused, and wrong values of options and parameters that are no arrays."""
-    for name in options:
-        if name not in OPTIONS[family]:
-            raise unknown_option(name, OPTIONS[family])
+    for name in [n for n in options if n not in OPTIONS[family]]:
+        raise unknown_option(name, OPTIONS[family])
     for name, p in parameters.items():
         if isinstance(p, Parameter):
             p.constant(name)
@@ -138,8 +137,8 @@ def checked(options: dict[str, Any], family: Any, parameters: dict[str, Any]) ->
     elif weights is not None and not dtypes.is_array(weights):
         raise TypeError(f"weights must be a number or an array; got {type(weights).__name__}: pass an array like the predictions")
     if where is not None and not is_boolean(where) and dtypes.kind(getattr(where, "dtype", None)) != "bool":
-        got = dtypes.name(where.dtype) if dtypes.is_array(where) else type(where).__name__
-        raise TypeError(f"where must be boolean, True where an element counts; got {got}: pass mask != 0")
+        got = dtypes.name(getattr(where, "dtype", type(where)))
+        raise TypeError(f"where must be boolean, True where an element counts; got {got}: pass where != 0")
     if "normalizer" in options:
         normalizer = options["normalizer"] = check_normalizer(options["normalizer"], has_positives=family is BinaryOptions)
         if reduction == "none" and options["reduce_axes"] is not None:
