@@ -1,6 +1,7 @@
 """Losses of DTensors against those of plain tensors: a program for one process of several. Arguments: store, number of processes, rank."""
 
 import sys
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -45,15 +46,15 @@ def compare(store: str, processes: int, rank: int) -> int:
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=processes)
     mesh, agree = init_device_mesh("cpu", (processes,)), 0
 
-    def place(a: torch.Tensor) -> torch.Tensor:  # of what has no classes, copies where classes are split
+    def place(a: torch.Tensor, placement: Any) -> torch.Tensor:  # of what has no classes, copies where classes are split
         return distribute_tensor(a, mesh, [placement if a.ndim == 2 or placement != Shard(1) else Replicate()])
 
     try:
         for placement in (Shard(0), Replicate(), Shard(1)):
             for loss, t, options in CASES:
-                x, plain = place(X.clone()).requires_grad_(), X.clone().requires_grad_()
-                placed = {n: place(o) if isinstance(o, torch.Tensor) else o for n, o in options.items()}
-                value, expected = loss(x, place(t), **placed), loss(plain, t, **options)
+                x, plain = place(X.clone(), placement).requires_grad_(), X.clone().requires_grad_()
+                placed = {n: place(o, placement) if isinstance(o, torch.Tensor) else o for n, o in options.items()}
+                value, expected = loss(x, place(t, placement), **placed), loss(plain, t, **options)
                 value.sum().backward()
                 expected.sum().backward()
                 torch.testing.assert_close(value.full_tensor(), expected)

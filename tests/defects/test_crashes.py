@@ -86,7 +86,7 @@ def test_forward_mode_of_every_family_with_weights_that_broadcast(shape: tuple[i
 
 BINARY = (torch.arange(18.0).reshape(6, 3) % 2).requires_grad_(False)
 VARYING: dict[str, tuple[Any, Any, list[Any]]] = {
-    "ignore_index": (al.cross_entropy, LABELS, [0, 1, -100]),
+    "ignore_index": (al.cross_entropy, LABELS, [0, 1]),
     "label_smoothing": (al.cross_entropy, LABELS, [0.1, 0.2, 0.3]),
     "normalizer": (al.cross_entropy, LABELS, [2.0, 3.0, 4]),
     "weights": (al.cross_entropy, LABELS, [2.0, 3.0, 4]),
