@@ -139,7 +139,7 @@ def chosen_classes(classes: Any, size: int | None) -> tuple[int, ...] | None:
         return None
     if size is None:
         raise ValueError(f"axis must be named for classes; got classes={classes!r} and axis=None: pass axis=1 for (N, C, H, W)")
-    chosen = tuple([normal_axis("classes", c, size, "classes") for c in (classes if isinstance(classes, tuple | list) else (classes,))])
+    chosen = tuple([normal_axis("classes", c, size, "classes") for c in (classes if isinstance(classes, (tuple, list)) else (classes,))])
     if not chosen or len(set(chosen)) != len(chosen):
         raise ValueError(f"classes must name at least one class, and each once; got {classes!r}")
     return chosen
