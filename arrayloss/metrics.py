@@ -34,6 +34,7 @@ losses keep more digits.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 from .adapters.dispatch import adapter_of
@@ -132,10 +133,12 @@ def confusion(
     decision: dict[str, Any] = {"threshold": threshold} if hard else {}
     kernel = _hard_counts if hard else _soft_counts
     arguments, op, regions = overlap_sums(kernel, predictions, targets, activation, options, NAMES, **decision)
-    xp = arguments.adapter.xp
-    counts = [regions.take_classes(xp, a) for a in arguments.adapter.forward(op, tuple(arguments.arrays))]
-    if regions.are_pooled:
-        counts = [xp.sum(a, axis=regions.axis) for a in counts]
+    adapter, xp = arguments.adapter, arguments.adapter.xp
+    with adapter.float64():
+        op = replace(op, float64=adapter.has_float64(arguments.x))
+        counts = [regions.take_classes(xp, a) for a in adapter.forward(op, tuple(arguments.arrays))]
+        if regions.are_pooled:
+            counts = [xp.sum(a, axis=regions.axis) for a in counts]
     meaning = {"activation": activation, "hard": hard, **decision, **meaning}
     static = tuple([(name, tuple(value) if isinstance(value, list) else value) for name, value in meaning.items()])
     return Parts((Source("metrics.confusion", NAMES, static, None),), tuple(counts))
@@ -148,14 +151,16 @@ def _metric(counts: Parts, average: Average, absent: Absent, empty: float, ratio
     if not isinstance(counts, Parts) or counts.names != NAMES:
         got = f"parts of {counts.losses}" if isinstance(counts, Parts) else type(counts).__name__
         raise TypeError(f"counts must be what metrics.confusion returns; got {got}")
-    xp = adapter_of(counts.tp, "counts").xp
-    tp, fp, fn, tn = (xp.sum(a) if average == "micro" else a for a in counts.arrays)
-    each = special.divide(xp, *ratio(tp, fp, fn, tn), number("empty", empty))
-    if average != "macro":
-        return each
-    is_present = xp.astype(tp + fn != 0, each.dtype) if absent == "skip" else xp.ones_like(each)
-    weights = xp.where(xp.sum(is_present) == 0, xp.ones_like(is_present), is_present)
-    return xp.sum(xp.where(weights == 0, 0.0, each)) / xp.sum(weights)
+    adapter = adapter_of(counts.tp, "counts")
+    xp, dtype = adapter.xp, counts.tp.dtype if adapter.has_float64(counts.tp) else adapter.xp.float32
+    with adapter.float64():
+        tp, fp, fn, tn = (xp.sum(a) if average == "micro" else a for a in counts.arrays)
+        each = special.divide(xp, *ratio(tp, fp, fn, tn), number("empty", empty))
+        if average == "macro":
+            is_present = xp.astype(tp + fn != 0, each.dtype) if absent == "skip" else xp.ones_like(each)
+            weights = xp.where(xp.sum(is_present) == 0, xp.ones_like(is_present), is_present)
+            each = xp.sum(xp.where(weights == 0, 0.0, each)) / xp.sum(weights)
+        return xp.astype(each, dtype, copy=False)
 
 
 def precision(counts: Parts, *, average: Average = "macro", absent: Absent = "skip", empty: float = 1.0) -> Array:

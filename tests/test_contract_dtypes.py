@@ -38,7 +38,7 @@ def arrays_of(kind: Kind, xp: Backend, dtype: str) -> list[Any]:
 
 @every_dtype
 def test_result_dtypes(kind: Kind, xp: Backend, dtype: str) -> None:
-    """Of `none` and gradients that of the predictions; of means, sums and parts of 16 bits float32; of other parts float64."""
+    """Of `none` and gradients that of the predictions; of means and sums of 16 bits float32; of all parts float64."""
     arrays, options = arrays_of(kind, xp, dtype), {"weights": xp.array(kind.per_sample(WEIGHTS)), **xp.arrays(kind.options)}
     reduced = "float32" if dtype in HALVES else dtype
     each, gradients = kind.loss.value_and_grad(*arrays, **{**options, "reduction": "none"})
@@ -48,10 +48,9 @@ def test_result_dtypes(kind: Kind, xp: Backend, dtype: str) -> None:
     assert name(kind.loss(*arrays, **options)) == reduced
     if not kind.is_coupled:
         parts = kind.loss.parts(*arrays, **options)
-        wide = "float32" if dtype in HALVES else "float64"
         for part, array in zip(parts.names, parts.arrays, strict=True):
-            assert dtypes.kind(array.dtype) == "integer" if part == "count" else name(array) == wide
-        assert name(kind.loss.finish(parts)) == wide
+            assert dtypes.kind(array.dtype) == "integer" if part == "count" else name(array) == "float64"
+        assert name(kind.loss.finish(parts)) == "float64"
 
 
 @every_dtype
@@ -71,14 +70,15 @@ def test_16_bits_are_computed_in_float32_and_rounded_once(kind: Kind, xp: Backen
 
 
 def test_jax_without_float64_keeps_float32() -> None:
-    """Where there is no float64, nothing asks for it: JAX would warn."""
+    """Where float64 is not enabled, only parts have it, whose number is float32 again; and nothing warns."""
     jax = pytest.importorskip("jax")
     with LIBRARIES["jax"].precision("float32"):
         x = jax.numpy.asarray([0.5, -1.0])
         value, gradient = al.sigmoid_cross_entropy.value_and_grad(x, jax.numpy.asarray([1, 0]), weights=2.0)
         parts = al.sigmoid_cross_entropy.parts(x, np.array([1, 0]), weights=np.array([1.0, 2.0]))
         assert {name(a) for a in (value, gradient)} == {"float32"}
-        assert name(parts.count) == "int32"
+        assert {name(a) for a in parts.arrays} == {"float64", "int64"}
+        assert name(al.sigmoid_cross_entropy.finish(parts + parts - parts)) == "float32"
 
 
 @pytest.mark.parametrize("dtype", HALVES)

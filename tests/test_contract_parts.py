@@ -69,9 +69,9 @@ def test_parts_are_no_tuple() -> None:
 
 @pytest.mark.everywhere
 def test_stack_and_unstack(xp: Backend) -> None:
-    """One 1-D array for one all-reduce."""
+    """One 1-D array for one all-reduce, with two entries for a count."""
     x, t = xp.array(np.arange(12.0).reshape(3, 4)), xp.array(np.zeros((3, 4)))
-    for axes, size in ((None, 3), ((0,), 12)):
+    for axes, size in ((None, 4), ((0,), 16)):
         parts = squares.parts(x, t, reduce_axes=axes)
         vector = parts.stack()
         assert tuple(vector.shape) == (size,)

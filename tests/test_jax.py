@@ -171,7 +171,7 @@ def test_debug_nans_finds_none_for_finite_inputs(loss: Any) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("float16", marks=pytest.mark.exhaustive), "bfloat16"])
 def test_without_float64(dtype: str) -> None:
-    """Numbers are float32, gradients have the dtype of the predictions, counts and parts the widest there is; nothing warns."""
+    """Numbers are float32, gradients have the dtype of the predictions, parts 64 bits; nothing warns."""
     rounding = {"float32": 1e-6, "float16": 2.0**-11, "bfloat16": 2.0**-8}[dtype]
     with LIBRARIES["jax"].precision("float32"):
         x = jnp.asarray(X, dtype)
@@ -182,8 +182,9 @@ def test_without_float64(dtype: str) -> None:
                 np.testing.assert_allclose(value, expected, rtol=1e-6)
                 np.testing.assert_allclose(np.asarray(gradient, np.float64), exact, rtol=1.05 * rounding, atol=1e-7)
             parts = loss.parts(x, t)
-            assert {a.dtype.name for a in parts.arrays} <= {"float32", "int32"}
+            assert {a.dtype.name for a in parts.arrays} <= {"float64", "int64"}
             twice = loss(*[np.concatenate([a, a]) for a in (np.asarray(x, np.float64), t)])
+            assert loss.finish(parts).dtype == jnp.float32
             np.testing.assert_allclose(loss.finish(parts + parts), twice, rtol=1e-6)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,10 @@ class Adapter:
     def has_float64(self, x: Array) -> bool:
         """Whether sums on the device of `x` may be float64."""
         return True
+
+    def float64(self) -> Any:
+        """A context in which there is float64, for parts, where a library has it only when it is asked for."""
+        return nullcontext()
 
     def forward(self, op: Any, arrays: Sequence[Array]) -> Arrays:
         """The sums, differentiable where the library differentiates."""

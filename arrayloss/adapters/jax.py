@@ -12,7 +12,7 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero, zero_from_primal
 
 from arrayloss.core import dtypes, special
-from arrayloss.core.parts import Parts
+from arrayloss.core.parts import FLOAT64, Parts
 
 from .base import Adapter, Array, Arrays, Call
 
@@ -151,6 +151,9 @@ class Jax(Adapter):
     def has_float64(self, x: Array) -> bool:
         return bool(jax.config.jax_enable_x64)
 
+    def float64(self) -> Any:
+        return jax.enable_x64(True) if hasattr(jax, "enable_x64") else super().float64()  # before 0.8 results lose it behind the context
+
     def forward(self, op: Any, arrays: Sequence[Array]) -> Arrays:
         return _compiled_sums(op, *arrays)
 
@@ -171,6 +174,7 @@ class Jax(Adapter):
 
 
 ADAPTER = Jax()
+FLOAT64[jnp] = ADAPTER.float64
 jax.tree_util.register_pytree_node(
     Parts, lambda parts: (parts.arrays, parts.sources), lambda sources, arrays: Parts(sources, tuple(arrays))
 )

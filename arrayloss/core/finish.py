@@ -6,7 +6,7 @@ A finish is a generator of the sums. It yields the number, then a derivative for
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -94,8 +94,8 @@ class Mean(Finish):
         yield (slope, *[None] * (len(sums) - 1))
 
     def parts(self, xp: Any, names: Names, sums: Arrays) -> tuple[Finish, Names, Arrays]:
-        """The finish of the parts, their names and the parts: here the sums. Their number keeps their dtype."""
-        return replace(self, dtype=None), names, sums
+        """The finish of the parts, their names and the parts: here the sums."""
+        return self, names, sums
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class Overlap(Finish):
         if not self.is_static:
             raise TypeError("parameters and class_weights must be Python numbers for parts; got an array")
         if self.is_additive:
-            return replace(self, dtype=None), names, sums
+            return self, names, sums
         losses, weights, _ = self._losses(xp, sums)
         weights = xp.ones_like(losses) if weights is None else weights
         totals = xp.sum(weights * losses), xp.sum(weights), xp.sum(xp.astype(weights != 0, xp.int64))

@@ -76,12 +76,8 @@ class Operation:
 
     def to_result(self, xp: Any, x: Array, sums: Sequence[Array]) -> tuple[Array, ...]:
         """Sums in the shape and dtype that a caller sees."""
-        shape, dtype = self.result_shape(x.shape), xp.float32 if self.half and self.reduce is not None else x.dtype
-        results = []
-        for name, s in zip(self.outputs, sums, strict=True):
-            s = xp.reshape(s, shape)
-            results.append(xp.astype(s, dtype, copy=False) if self.reduce is None or (self.half and name != "count") else s)
-        return tuple(results)
+        shape = self.result_shape(x.shape)
+        return tuple([xp.reshape(xp.astype(s, x.dtype, copy=False) if self.reduce is None else s, shape) for s in sums])
 
     def expand_cotangent(self, xp: Any, x: Array, g: Any) -> Any:
         """A cotangent of a result, shaped and cast to multiply terms. A number stays a number."""

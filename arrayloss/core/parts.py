@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from math import prod
-from operator import add, sub
+from operator import add, neg
 from typing import Any
 
 from array_api_compat import array_namespace
 
+from . import dtypes
+
 Array = Any
+FLOAT64: dict[Any, Callable[[], Any]] = {}  # contexts in which a namespace has it, where it has to be asked for
+LIMB = 2**31  # counts are stacked as two numbers, since float64 holds no integers beyond 2**53
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Parts:
         arrays = iter(self.arrays)
         return [Parts((source,), tuple([next(arrays) for _ in source.names])) for source in self.sources]
 
-    def _combine(self, other: Any, operation: Callable[[Array, Array], Array]) -> Parts:
+    def __add__(self, other: Any) -> Parts:
         if isinstance(other, int) and other == 0:  # sum() starts with it
             return self
         if not isinstance(other, Parts):
@@ -85,27 +90,29 @@ class Parts:
             names = [array_namespace(p.arrays[0]).__name__.removeprefix("array_api_compat.") for p in (self, other)]
             if len({*names}) > 1 and {*names} != {"numpy", "jax.numpy"}:
                 raise TypeError(f"parts must be of one array library to add; got {' and '.join(names)}: pass parts.map(convert)")
-        return Parts(self.sources, tuple(map(operation, self.arrays, other.arrays)))
-
-    def __add__(self, other: Any) -> Parts:
-        return self._combine(other, add)
+        return Parts(self.sources, tuple(map(add, self.arrays, other.arrays)))
 
     def __sub__(self, other: Any) -> Parts:
-        return self._combine(other, sub)
+        return self + other.map(neg) if isinstance(other, Parts) else NotImplemented
 
     __radd__ = __add__
 
     def stack(self) -> Array:
-        """All of them as one 1-D floating-point array; `unstack` is the way back."""
+        """All of them as one 1-D floating-point array; `unstack` is the way back. A count is two entries."""
         xp, dtype = array_namespace(self.arrays[0]), self.arrays[0].dtype
-        return xp.concat([xp.reshape(xp.astype(a, dtype), (-1,)) for a in self.arrays])
+        with FLOAT64.get(xp, nullcontext)():
+            limbs = [b for a in self.arrays for b in ((a // LIMB, a % LIMB) if dtypes.kind(a.dtype) == "integer" else (a,))]
+            return xp.concat([xp.reshape(xp.astype(b, dtype), (-1,)) for b in limbs])
 
     def unstack(self, vector: Array) -> Parts:
         """Parts with the shapes and dtypes of these and the numbers of `vector`."""
         xp, arrays, start = array_namespace(vector), [], 0
-        for a in self.arrays:
-            arrays.append(xp.astype(xp.reshape(vector[start : start + prod(a.shape)], a.shape), a.dtype))
-            start += prod(a.shape)
+        with FLOAT64.get(xp, nullcontext)():
+            for a in self.arrays:
+                n = 2 if dtypes.kind(a.dtype) == "integer" else 1
+                b = xp.astype(xp.reshape(vector[start : start + n * prod(a.shape)], (n, *a.shape)), a.dtype)
+                arrays.append(b[0, ...] * LIMB + b[1, ...] if n == 2 else b[0, ...])
+                start += n * prod(a.shape)
         return Parts(self.sources, tuple(arrays))
 
     def __repr__(self) -> str:

@@ -266,14 +266,15 @@ def normalizer_of(adapter: Any, like: Array, normalizer: Any) -> Any:
 
 def for_parts(call: Call) -> Call:
     """The call whose sums are the parts: all that any normalizer asks for."""
-    op, rule = call.operation, call.finish
+    x, rule = call.arrays[0], call.finish
+    op = replace(call.operation, float64=call.adapter.has_float64(x))
     if rule.reduction == "none":
         raise ValueError("reduction must be 'mean' or 'sum' for parts; got 'none'")
     if isinstance(rule, Overlap):
-        return call
+        return replace(call, operation=op)
     if not call.is_additive:
         raise TypeError("there are no parts: the losses of one batch depend on each other, so those of two batches do not add")
-    if call.arrays[0].ndim and 0 not in (*op.reduce, *op.event_axes):
+    if x.ndim and 0 not in (*op.reduce, *op.event_axes):
         raise ValueError(f"reduce_axes must contain axis 0 for parts, since batches are added; got {op.reduce}")
     outputs = ("total", "weight", "count", *(() if op.positives is None else ("positives",)))
     denominator = "weight" if rule.reduction == "mean" else None
@@ -281,7 +282,8 @@ def for_parts(call: Call) -> Call:
 
 
 def finish_with(rule: Any, reduction: Any, normalizer: Any, adapter: Any, like: Array) -> Any:
-    """The finish of parts with another reduction, or another normalizer than the weights; None: as it is."""
+    """The finish of parts with another reduction, or another normalizer than the weights; None: as it is. The number has their dtype."""
+    rule = replace(rule, dtype=None if adapter.has_float64(like) else "float32")
     if reduction is not None:
         if reduction not in ("mean", "sum", *(("none",) if isinstance(rule, Overlap) else ())):
             raise ValueError(f"reduction must be 'mean' or 'sum' to finish parts; got {reduction!r}")

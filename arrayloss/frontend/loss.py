@@ -120,9 +120,11 @@ class Loss(Algebra, Generic[P]):
         if "normalizer" in kwargs:
             raise TypeError(f"parts have no normalizer: pass it to finish, {self.name}.finish(parts, normalizer=...)")
         options = {n: v for n, v in self._options.items() if n != "normalizer"} | kwargs
-        call = for_parts(self._base._call(*args, **options))
-        op = call.operation
-        rule, names, arrays = call.finish.parts(call.adapter.xp, op.outputs, call.adapter.forward(op, call.arrays))
+        call = self._base._call(*args, **options)
+        with call.adapter.float64():
+            call = for_parts(call)
+            op = call.operation
+            rule, names, arrays = call.finish.parts(call.adapter.xp, op.outputs, call.adapter.forward(op, call.arrays))
         # The options that decide what sums mean. Of an array the dtype and the shape: it is not read
         values = [(n, _constant(n, options.get(n, default))) for n, default in self._defaults.items() if n not in OF_ONE_CALL]
         texts = [(n, f"array of {v.dtype} {tuple(v.shape)}" if dtypes.is_array(v) else v) for n, v in values]
@@ -134,7 +136,9 @@ class Loss(Algebra, Generic[P]):
         reduction = self._options.get("reduction") if reduction is None else reduction
         normalizer = self._options.get("normalizer") if normalizer is None else normalizer
         adapter = adapter_of(parts.arrays[0], "parts")
-        return adapter.finish(finish_with(parts.sources[0].finish, reduction, normalizer, adapter, parts.arrays[0]), parts.arrays)
+        rule = finish_with(parts.sources[0].finish, reduction, normalizer, adapter, parts.arrays[0])
+        with adapter.float64():
+            return adapter.finish(rule, parts.arrays)
 
     def bind(self, *args: Any, **options: Any) -> Loss[...]:
         """The same loss with options fixed: it pickles, hashes, compares and prints. Names are checked, and values that are no arrays."""

@@ -115,8 +115,7 @@ def forward_plan(layouts: Layouts, op: Any, divisor: float, dtype: str | None) -
     shape = op.result_shape(layouts[0][0])
     if op.reduce is None:
         return _map_plan(name_of(op, "value"), graph, layouts, [(node, dtypes.name(layouts[0][2])) for node in terms], [shape] * len(terms))
-    wide = dtype or ("float32" if op.half else "float64")
-    sums = [(node, "int64" if dtypes.kind(node.dtype) == "integer" else wide) for node in terms]
+    sums = [(node, "int64" if dtypes.kind(node.dtype) == "integer" else dtype or "float64") for node in terms]
     return _sum_plan(name_of(op, "sums"), graph, layouts, sums, op.reduce, shape, divisor)
 
 
