@@ -134,9 +134,10 @@ def confusion(
     kernel = _hard_counts if hard else _soft_counts
     arguments, op, regions = overlap_sums(kernel, predictions, targets, activation, options, NAMES, **decision)
     adapter, xp = arguments.adapter, arguments.adapter.xp
+    op = replace(op, float64=adapter.has_float64(arguments.x, for_parts=True))
+    sums = adapter.forward(op, tuple(arguments.arrays))
     with adapter.float64():
-        op = replace(op, float64=adapter.has_float64(arguments.x))
-        counts = [regions.take_classes(xp, a) for a in adapter.forward(op, tuple(arguments.arrays))]
+        counts = [regions.take_classes(xp, a) for a in sums]
         if regions.are_pooled:
             counts = [xp.sum(a, axis=regions.axis) for a in counts]
     meaning = {"activation": activation, "hard": hard, **decision, **meaning}

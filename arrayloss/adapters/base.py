@@ -27,6 +27,7 @@ class Adapter:
 
     conversion = "asarray"  # the function of the library that an error advises
     to_integers, to_floats = ".astype('int64')", ".astype('float32')"  # methods that errors advise
+    float64: Any = nullcontext  # a context in which arrays of 64 bits compute, for parts
 
     def __init__(self, xp: Any, name: str = "") -> None:
         self.xp = xp
@@ -55,13 +56,9 @@ class Adapter:
         """A number that a compiler lets vary, as an array."""
         return None
 
-    def has_float64(self, x: Array) -> bool:
-        """Whether sums on the device of `x` may be float64."""
+    def has_float64(self, x: Array, *, for_parts: bool = False) -> bool:
+        """Whether sums on the device of `x`, or those of parts, may be float64."""
         return True
-
-    def float64(self) -> Any:
-        """A context in which there is float64, for parts, where a library has it only when it is asked for."""
-        return nullcontext()
 
     def forward(self, op: Any, arrays: Sequence[Array]) -> Arrays:
         """The sums, differentiable where the library differentiates."""

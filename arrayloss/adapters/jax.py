@@ -68,6 +68,10 @@ class _Namespace(special.Native):
             return jnp.sum(jnp.where(self.arange_along(a, axis) == labels, a, 0), axis=axis, keepdims=True)
         return jnp.take_along_axis(a, labels, axis=axis, mode="promise_in_bounds")  # labels have been masked
 
+    def sum_to(self, a: Array, shape: tuple[int, ...], axes: tuple[int, ...], dtype: Any) -> Array:
+        with jax.enable_x64(dtype == jnp.float64 or jax.config.jax_enable_x64):  # parts have 64 bits also where x64 is not enabled
+            return special.generic(special.sum_to)(self, a, shape, axes, self.int64 if dtypes.kind(a.dtype) == "integer" else dtype)
+
     def quotient(self, a: Array, b: Array) -> Array:
         return _divide(a, b)
 
@@ -93,8 +97,8 @@ def _sums_jvp(op: Any, primals: Arrays, tangents: tuple[Any, ...]) -> tuple[Any,
         return _pull(op, primals[0], pullback, [cotangents.get(i) for i in range(len(outputs))])
 
     def sums_of(others: dict[int, Array]) -> dict[int, Array]:
-        results = _plain.forward(op, [others.get(i, a) for i, a in enumerate(primals)])
-        return {i: results[i] for i in floating}
+        results = enumerate(_plain.forward(op, [others.get(i, a) for i, a in enumerate(primals)]))
+        return {i: s for i, s in results if i in floating}
 
     tangents_out = {i: jnp.zeros_like(s) for i, s in floating.items()}
     if any(map(_has_tangent, tangents[: op.predictions])):
@@ -131,6 +135,7 @@ class Jax(Adapter):
     """Jitted primitives. NumPy arrays beside those of JAX are JAX's."""
 
     conversion = "numpy.asarray"
+    float64 = staticmethod(partial(jax.enable_x64, True))
 
     def __init__(self) -> None:
         super().__init__(xp, "jax")
@@ -148,11 +153,8 @@ class Jax(Adapter):
             a = np.clip(a, 0 if a.dtype.kind == "u" else -(2**31), 2**31 - 1)  # JAX would wrap: 2**32 + 1 is no label 1
         return jnp.asarray(a)
 
-    def has_float64(self, x: Array) -> bool:
-        return bool(jax.config.jax_enable_x64)
-
-    def float64(self) -> Any:
-        return jax.enable_x64(True) if hasattr(jax, "enable_x64") else super().float64()  # before 0.8 results lose it behind the context
+    def has_float64(self, x: Array, *, for_parts: bool = False) -> bool:
+        return for_parts or bool(jax.config.jax_enable_x64)
 
     def forward(self, op: Any, arrays: Sequence[Array]) -> Arrays:
         return _compiled_sums(op, *arrays)
@@ -175,6 +177,4 @@ class Jax(Adapter):
 
 ADAPTER = Jax()
 FLOAT64[jnp] = ADAPTER.float64
-jax.tree_util.register_pytree_node(
-    Parts, lambda parts: (parts.arrays, parts.sources), lambda sources, arrays: Parts(sources, tuple(arrays))
-)
+jax.tree_util.register_pytree_node(Parts, lambda p: (p.arrays, p.sources), lambda sources, arrays: Parts(sources, tuple(arrays)))

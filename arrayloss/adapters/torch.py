@@ -199,7 +199,7 @@ class Torch(Adapter):
         is_static = getattr(symbolic_shapes, "has_static_value", lambda number: isinstance(number, (int, float)))(number)
         return None if is_static else torch.ones((), dtype=dtype, device=like.device) * number
 
-    def has_float64(self, x: Tensor) -> bool:
+    def has_float64(self, x: Tensor, *, for_parts: bool = False) -> bool:
         return x.device.type != "mps"
 
     def forward(self, op: Any, arrays: Sequence[Tensor]) -> Tensors:
@@ -248,6 +248,4 @@ def _need_grad(arrays: Sequence[Tensor]) -> bool:
 
 
 ADAPTER = Torch()
-torch.utils._pytree.register_pytree_node(
-    Parts, lambda parts: (list(parts.arrays), parts.sources), lambda arrays, sources: Parts(sources, tuple(arrays))
-)
+torch.utils._pytree.register_pytree_node(Parts, lambda p: (list(p.arrays), p.sources), lambda a, sources: Parts(sources, tuple(a)))

@@ -156,7 +156,7 @@ class Operation:
 
     def _sum(self, xp: Any, a: Array, shape: tuple[int, ...]) -> Array:
         """Sums are float64 where the device has it: those of a whole data set are right to the last digit."""
-        dtype = xp.float64 if self.float64 and dtypes.name(a.dtype) == "float32" else a.dtype
+        dtype = xp.float64 if self.float64 and dtypes.name(a.dtype) in ("float32", "int32") else a.dtype  # int32: counts of JAX without x64
         return special.sum_to(xp, a, shape, self.reduce or (), dtype)
 
     def _start(self, xp: Any, arrays: Sequence[Array], mode: str) -> tuple[list[Array], Array | None, Any, Iterator[Any]]:

@@ -266,15 +266,14 @@ def normalizer_of(adapter: Any, like: Array, normalizer: Any) -> Any:
 
 def for_parts(call: Call) -> Call:
     """The call whose sums are the parts: all that any normalizer asks for."""
-    x, rule = call.arrays[0], call.finish
-    op = replace(call.operation, float64=call.adapter.has_float64(x))
+    op, rule = replace(call.operation, float64=call.adapter.has_float64(call.arrays[0], for_parts=True)), call.finish
     if rule.reduction == "none":
         raise ValueError("reduction must be 'mean' or 'sum' for parts; got 'none'")
     if isinstance(rule, Overlap):
         return replace(call, operation=op)
     if not call.is_additive:
         raise TypeError("there are no parts: the losses of one batch depend on each other, so those of two batches do not add")
-    if x.ndim and 0 not in (*op.reduce, *op.event_axes):
+    if call.arrays[0].ndim and 0 not in (*op.reduce, *op.event_axes):
         raise ValueError(f"reduce_axes must contain axis 0 for parts, since batches are added; got {op.reduce}")
     outputs = ("total", "weight", "count", *(() if op.positives is None else ("positives",)))
     denominator = "weight" if rule.reduction == "mean" else None

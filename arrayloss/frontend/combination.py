@@ -109,7 +109,7 @@ class Combination(Algebra):
 
     def finish(self, parts: Parts | int, *, normalizer: Any = None) -> Array:
         """The number that the parts stand for; differentiable. A normalizer goes to every term that takes one."""
-        parts = check_parts(parts, " + ".join([loss.name for _, loss in self.terms]))
+        parts = check_parts(parts, " + ".join([loss.origin for _, loss in self.terms]))
         options = self._options_of_terms({} if normalizer is None else {"normalizer": normalizer})
         return self._weighted_sum([loss.finish(p, **o) for (_, loss), p, o in zip(self.terms, parts.split(), options, strict=True)])
 

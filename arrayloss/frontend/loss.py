@@ -52,6 +52,7 @@ class Loss(Algebra, Generic[P]):
         self._options = dict(options or {})
         self._base = self if base is None else base  # the loss without bound options
         update_wrapper(self, function)
+        self.origin = self.name if self.__module__.startswith("arrayloss.losses.") else f"{self.__module__}.{self.name}"  # of parts
         if base is None:  # what a compiler cannot follow is done once, when a module is imported
             family, parameters = _family(function), inspect.signature(function).parameters.values()
             own = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
@@ -60,7 +61,7 @@ class Loss(Algebra, Generic[P]):
             self._is_open = family is None and any(p.kind is p.VAR_KEYWORD for p in parameters)  # the builder checks names
             self.array_names = tuple([p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD])  # predictions and targets
             self.__doc__ = inspect.cleandoc(self.__doc__ or "").replace("{options}", shared.text_of(family))
-            if self.__module__.startswith("arrayloss.losses."):
+            if self.origin == self.name:
                 REGISTRY[self.name] = self
         else:
             self._own_names, self._defaults, self._is_open = base._own_names, base._defaults, base._is_open
@@ -120,19 +121,18 @@ class Loss(Algebra, Generic[P]):
         if "normalizer" in kwargs:
             raise TypeError(f"parts have no normalizer: pass it to finish, {self.name}.finish(parts, normalizer=...)")
         options = {n: v for n, v in self._options.items() if n != "normalizer"} | kwargs
-        call = self._base._call(*args, **options)
+        call = for_parts(self._base._call(*args, **options))
+        sums = call.adapter.forward(call.operation, call.arrays)
         with call.adapter.float64():
-            call = for_parts(call)
-            op = call.operation
-            rule, names, arrays = call.finish.parts(call.adapter.xp, op.outputs, call.adapter.forward(op, call.arrays))
+            rule, names, arrays = call.finish.parts(call.adapter.xp, call.operation.outputs, sums)
         # The options that decide what sums mean. Of an array the dtype and the shape: it is not read
         values = [(n, _constant(n, options.get(n, default))) for n, default in self._defaults.items() if n not in OF_ONE_CALL]
         texts = [(n, f"array of {v.dtype} {tuple(v.shape)}" if dtypes.is_array(v) else v) for n, v in values]
-        return Parts((Source(self.name, names, tuple(texts), rule),), arrays)
+        return Parts((Source(self.origin, names, tuple(texts), rule),), arrays)
 
     def finish(self, parts: Parts | int, *, reduction: str | None = None, normalizer: Any = None) -> Array:
         """The number that the parts stand for, in their dtype; differentiable. A mean divides by the weights, or by another normalizer."""
-        parts = check_parts(parts, self.name)
+        parts = check_parts(parts, self.origin)
         reduction = self._options.get("reduction") if reduction is None else reduction
         normalizer = self._options.get("normalizer") if normalizer is None else normalizer
         adapter = adapter_of(parts.arrays[0], "parts")
