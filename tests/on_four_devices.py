@@ -41,6 +41,15 @@ def check(name: str, result: tuple[Any, Any], function: Any) -> None:
 
 
 mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+many = loss.parts(logits, labels, weights=weights)  # without x64
+for _ in range(57):
+    many = many + many
+ways = {"leaves": lambda p: jax.lax.psum(p, "data"), "stack": lambda p: p.unstack(jax.lax.psum(p.stack(), "data"))}
+for name, add in ways.items():
+    everywhere = jax.jit(jax.shard_map(add, mesh=mesh, in_specs=P(), out_specs=P()))(many)
+    assert int(everywhere.count) == 4 * int(many.count) == 5 * 2**59
+    np.testing.assert_allclose(float(everywhere.total), 4 * float(many.total), rtol=1e-7)
+    print(name)
 batch = (P("data"), P("data"), P("data"))
 outside = jax.shard_map(over_devices, mesh=mesh, in_specs=batch, out_specs=P(), check_vma=True)
 check("shard_map", jax.jit(jax.value_and_grad(outside))(logits, labels, weights), of_rows)

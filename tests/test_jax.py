@@ -241,6 +241,8 @@ def test_losses_over_four_devices() -> None:
     done = subprocess.run([sys.executable, "-W", "error", str(script)], env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [
+        "leaves",
+        "stack",
         "shard_map",
         "gradient-inside",
         "Auto-batch",

@@ -80,7 +80,7 @@ def per_class(value: Any, *, high: float = inf, scalar: bool = True) -> Paramete
 
 def is_numpy_array(value: Any) -> bool:
     """Whether it is a NumPy array, whose entries may be read. This module does not import NumPy."""
-    return type(value).__module__ == "numpy" and type(value).__name__ == "ndarray"
+    return type(value).__module__ == "numpy" and type(value).__name__ in ("ndarray", "memmap")
 
 
 def is_boolean(value: Any) -> bool:
@@ -92,7 +92,7 @@ def is_number(value: Any) -> bool:
     """Whether it is a Python number or a NumPy scalar, but no boolean."""
     if isinstance(value, (int, float)):
         return not isinstance(value, bool)
-    is_scalar = type(value).__module__ == "numpy" and type(value).__name__ != "ndarray" and hasattr(value, "__float__")
+    is_scalar = any(base.__module__ == "numpy" and base.__name__ == "number" for base in type(value).__mro__)  # no subclass of an array
     return is_scalar and not is_boolean(value)
 
 

@@ -1,0 +1,1 @@
+"""What once went wrong: a test for each, named for it."""

@@ -380,3 +380,16 @@ def test_what_the_blocks_find_is_added_up_in_float64() -> None:
     parts, _ = measured(al.squared_error.parts, cupy.asarray(x), cupy.zeros(LARGE, np.float32))
     assert float(parts.total) == pytest.approx(2.0**30 + (LARGE - 1) * 2.0**-24, rel=1e-15)
     assert int(parts.count) == LARGE
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_mean_of_three_thousand_million_elements_is_exact(dtype: str) -> None:
+    """The same parts are doubled, for few additions. Those of 16 bits were float32."""
+    sixty_fourths = np.arange(LARGE) % 200
+    x = cupy.asarray((sixty_fourths / 64).astype(dtype))
+    parts, n = al.squared_error.parts(x, cupy.zeros_like(x)), LARGE
+    while n < 3e9:
+        parts, n = parts + parts, 2 * n
+    mean = float((sixty_fourths**2).sum()) / 64**2 / LARGE
+    assert int(parts.count) == int(parts.unstack(parts.stack()).count) == n
+    assert abs(float(al.squared_error.finish(parts)) - mean) <= 2 * np.spacing(np.float32(mean))
