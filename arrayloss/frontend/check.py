@@ -92,7 +92,7 @@ def is_number(value: Any) -> bool:
     """Whether it is a Python number or a NumPy scalar, but no boolean."""
     if isinstance(value, (int, float)):
         return not isinstance(value, bool)
-    is_scalar = any(base.__module__ == "numpy" and base.__name__ == "number" for base in type(value).__mro__)  # no subclass of an array
+    is_scalar = type(value).__module__ == "numpy" and hasattr(value, "__float__") and not hasattr(value, "__array_finalize__")  # no array
     return is_scalar and not is_boolean(value)
 
 

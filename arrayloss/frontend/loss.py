@@ -52,7 +52,6 @@ class Loss(Algebra, Generic[P]):
         self._options = dict(options or {})
         self._base = self if base is None else base  # the loss without bound options
         update_wrapper(self, function)
-        self.origin = self.name if self.__module__.startswith("arrayloss.losses.") else f"{self.__module__}.{self.name}"  # of parts
         if base is None:  # what a compiler cannot follow is done once, when a module is imported
             family, parameters = _family(function), inspect.signature(function).parameters.values()
             own = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
@@ -61,11 +60,12 @@ class Loss(Algebra, Generic[P]):
             self._is_open = family is None and any(p.kind is p.VAR_KEYWORD for p in parameters)  # the builder checks names
             self.array_names = tuple([p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD])  # predictions and targets
             self.__doc__ = inspect.cleandoc(self.__doc__ or "").replace("{options}", shared.text_of(family))
-            if self.origin == self.name:
-                REGISTRY[self.name] = self
+            self.origin = f"{self.__module__}.{self.name}"  # what tells the parts of losses apart
+            if self.__module__.startswith("arrayloss.losses."):
+                REGISTRY[self.name], self.origin = self, self.name
         else:
             self._own_names, self._defaults, self._is_open = base._own_names, base._defaults, base._is_open
-            self.array_names, self.__doc__ = base.array_names, base.__doc__
+            self.array_names, self.origin, self.__doc__ = base.array_names, base.origin, base.__doc__
         self.option_names = tuple(self._defaults)
 
     def __getattr__(self, name: str) -> Any:
