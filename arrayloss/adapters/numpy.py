@@ -49,7 +49,7 @@ class NumPy(Adapter):
 
 def round_unreduced(value: Array, call: Call) -> Array:
     """Losses that are not reduced in the dtype of the predictions: NumPy has no name for the bfloat16 of other packages."""
-    return value.astype(call.arrays[0].dtype.newbyteorder("="), copy=False) if call.finish.reduction == "none" else value
+    return XP.astype(value, call.arrays[0].dtype.newbyteorder("="), copy=False) if call.finish.reduction == "none" else value
 
 
 def as_native(arrays: Sequence[Array]) -> list[Array]:

@@ -29,7 +29,7 @@ from .compare import MODES
 from .compare import check as compare
 from .definitions import QUANTITIES
 from .derivatives import summary
-from .judge import MAX_ULP
+from .judge import MAX_ULP, one_line
 from .libraries import DTYPES, LIBRARIES
 from .overview import forms_of, overview
 from .points import DOMAINS, TARGETS
@@ -83,7 +83,7 @@ class Names(click.ParamType[tuple[str, ...]]):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
         names = value if isinstance(value, tuple) else tuple(v.strip() for v in value.split(",") if v.strip())
-        for name in names:
+        for name in names or ("",):
             if name not in self.known:
                 self.fail(f"there is no {self.what} {name!r}; there are {', '.join(self.known)}", param, ctx)
         return names
@@ -137,7 +137,7 @@ def arrayloss() -> None:
 @click.option("-o", "--option", "options", type=Option(), multiple=True, help="name=value: an option of the loss, or of the reference.")
 @click.option("--accuracy", is_flag=True, help="How accurate our losses are on this machine, beside what they promise.")
 @click.option("--json", "as_json", is_flag=True, help="Print plain data.")
-@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write a page: .html or .md.")
+@click.option("--report", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write a page: .html or .md.")
 @click.option("-v", "--verbose", is_flag=True, help="Every row, and the programs that reproduce the failures.")
 def check(
     subjects: tuple[str, ...],
@@ -167,16 +167,17 @@ def check(
     """
     backends, dtypes, modes = (shared[name] for name in ("backends", "dtypes", "modes"))
     for name in backends or ():
-        reason = LIBRARIES[name].missing()
-        if reason:
+        if reason := LIBRARIES[name].missing():
             raise click.UsageError(f"backend {name}: {reason}")
-    if report is not None and report.suffix not in (".html", ".md"):
-        raise click.UsageError(f"--report writes .html or .md; got {report.name}")
+    if (max_ulp := shared["max_ulp"]) is not None and not 0 <= max_ulp < float("inf"):
+        raise click.UsageError(f"--max-ulp must be a number >= 0; got {max_ulp}")
+    if report is not None and (report.suffix not in (".html", ".md") or not os.access(report.parent, os.W_OK)):
+        raise click.UsageError(f"--report writes .html or .md; got {report} (its folder has to be there, and writable)")
     with progress() as say:
         if accuracy:
             raise SystemExit(print_accuracy(subjects, backends, dtypes, say))
         if not subjects:
-            result = digits(backends, dtypes, modes or ("eager",), shared["max_ulp"], say, quiet=as_json)
+            result = digits(backends, dtypes, modes or ("eager",), max_ulp, say, quiet=as_json)
         else:
             result = named_subjects(subjects, say, **{**shared, **dict(options), "modes": modes or MODES})
     if as_json:
@@ -185,10 +186,8 @@ def check(
         print_rows(result, verbose)
     if report is not None:
         (result.to_html if report.suffix == ".html" else result.to_markdown)(report)
-        if not as_json:
-            click.echo(f"The report is in {report}.")
     if not as_json:
-        click.echo(result.verdict)
+        click.echo(("" if report is None else f"The report is in {report}.\n") + result.verdict)
     is_missing = "=" in "".join(subjects) and any(r.status == "missing" for r in result.rows)
     raise SystemExit(2 if is_missing else 0 if result.passed else 1)
 
@@ -219,6 +218,8 @@ def named_subjects(
         return compare(subject, reference=compared, progress=say, arguments=arrays() if callable(arrays) else arrays, **shared)
     except (ValueError, TypeError, ImportError, AttributeError) as error:
         raise click.UsageError(str(error)) from error
+    except SystemExit as error:  # whose status says nothing about a comparison
+        raise click.UsageError(f"code that the check ran ended the process, with {error.code!r}") from error
     finally:
         sys.path.pop(0)
 
@@ -251,7 +252,10 @@ def import_object(path: str) -> Any:
     module, colon, name = path.partition(":")
     if not colon or not module or not name:
         raise ValueError(f"write package.module:function; got {path!r}")
-    result: Any = import_module(module)
+    try:
+        result: Any = import_module(module)
+    except (Exception, SystemExit) as error:
+        raise ImportError(f"module {module} cannot be imported: {one_line(error)}") from error
     for part in name.split("."):
         result = getattr(result, part)
     return result
@@ -283,7 +287,6 @@ def digits(
 ) -> Report:
     """All losses on the digits; prints one line each."""
     whole = Report("all losses on 1797 digits", MAX_ULP if max_ulp is None else max_ulp)
-    out = console()
     for dtype in dtypes:
         headings = ("loss", "value", "|gradient|", "value ulp", "gradient ulp", "between two", "by their terms", "")
         table = table_of(*headings, title=f"All losses on 1797 digits, {dtype}")
@@ -295,9 +298,9 @@ def digits(
             table.add_row(line.label, f"{line.value:.7g}", f"{line.gradient:.4e}", *map(format_ulp, numbers), count, verdict)
             whole.rows += line.report.rows
         if not quiet:
-            out.print(table)
+            console().print(table)
     if not quiet:
-        out.print(backend_table(backends))
+        console().print(backend_table(backends))
         for failure in whole.failures:
             say_plainly(f"{failure.subject}: {describe(failure)}")
     return whole
@@ -370,6 +373,6 @@ def plot(losses: tuple[str, ...], output: Path, options: tuple[tuple[str, Any], 
         variants = list(GAMMAS)
     try:
         output.write_bytes(picture.curves(losses, variants))
-    except (ModuleNotFoundError, ValueError, TypeError) as error:
+    except (ModuleNotFoundError, ValueError, TypeError, OSError) as error:
         raise click.UsageError(str(error)) from error
     click.echo(f"The picture is in {output}.")

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from arrayloss.frontend.check import number
+
 from .definitions import QUANTITIES, Definition
 from .derivatives import derivative_rows, own_reference
 from .judge import MAX_ULP, Judge, one_line
@@ -108,6 +110,7 @@ def check(
         for value in values:
             if value not in known:
                 raise ValueError(f"{name} must be some of {', '.join(known)}; got {value!r}")
+    max_ulp = None if max_ulp is None else number("max_ulp", max_ulp, low=0)
     candidate = Subject.of(subject, signature=signature, reduction=reduction, target_dtype=target_dtype)
     libraries = candidate.runs_on() if backends is None else [library_of(b) for b in backends]
     for library in libraries:
@@ -179,7 +182,7 @@ def _in_float64(subject: Subject, library: Library) -> Reference:
 
     def exact(problem: Problem, quantity: str) -> tuple[Exact, ...]:
         result = subject.run(library, "eager", "float64", problem, (quantity,))[quantity]
-        if isinstance(result, Exception):
+        if isinstance(result, BaseException):
             raise result
         return tuple(map(Exact.of, result))
 
@@ -197,13 +200,13 @@ def _rows(
         some = [q for q in quantities if not (q == "hess" and mode == "compiled")]
         try:
             results[library.name, mode] = subject.run(library, mode, dtype, batch, some)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             results[library.name, mode] = dict.fromkeys(some, error)
     for quantity in quantities:
         say(f"{subject.label}: reference {dtype} {batch.targets_kind} {quantity}")
         try:
             yield from judge.rows(batch, dtype, quantity, reference, results)
-        except Exception as error:  # of the reference
+        except (Exception, SystemExit) as error:  # of the reference
             row = Row(subject.label, "reference", "", dtype, quantity, batch.targets_kind, against=reference.name)
             row.status, row.message = "crashed", one_line(error)
             yield row

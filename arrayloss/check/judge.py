@@ -51,7 +51,7 @@ class Judge:
                     continue
                 row = Row(self.subject.label, name, mode, dtype, quantity, batch.targets_kind, which, reference.name)
                 result = by_quantity[quantity]
-                if isinstance(result, Exception):
+                if isinstance(result, BaseException):
                     row.status = "absent" if isinstance(result, NotImplementedError) else "crashed"
                     row.message = one_line(result)
                 else:

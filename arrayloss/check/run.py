@@ -103,7 +103,7 @@ class Subject:
             for quantity in quantities:
                 try:
                     results[quantity] = tuple(map(library.numpy, compute(quantity)))
-                except Exception as error:  # a crash in one library is a row of the report
+                except (Exception, SystemExit) as error:  # a crash in one library is a row of the report
                     results[quantity] = error
             return results
 

@@ -149,7 +149,7 @@ def derivatives(op: Any, arrays: Sequence[Array], *, resources: Resources = NUMP
 def _check_labels(op: Any, arrays: Sequence[Array], results: Sequence[Array]) -> None:
     """Raise where a label is out of range: a compiled function makes a NaN of it."""
     with np.errstate(all="ignore"):
-        if op.labels is not None and not all(np.isfinite(np.add.reduce(a, axis=None)) for a in results):
+        if op.labels is not None and not all(np.isfinite(np.add.reduce(slice_block(a, None), axis=None)) for a in results):
             op.vjp(XP, [slice_block(a, None) for a in arrays], "raise")
 
 

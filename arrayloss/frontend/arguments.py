@@ -35,7 +35,7 @@ class Arguments:
         self.arrays = [x]
         for name, other in others:
             other = self.adapter.as_array(other, x, name)
-            if other.dtype != x.dtype:
+            if dtypes.name(other.dtype) != dtypes.name(x.dtype):  # in any byte order
                 raise TypeError(f"{name} must have the dtype of {self.first}, {dtypes.name(x.dtype)}; got {dtypes.name(other.dtype)}")
             if same_shape:
                 self._check_same_shape(other, name)

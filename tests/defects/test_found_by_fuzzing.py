@@ -1,0 +1,154 @@
+"""What random calls and random command lines have found (`tests/fuzz`)."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+import arrayloss as al
+from arrayloss.check import check, commands
+
+
+@pytest.mark.parametrize("orders", [(">", "<"), ("<", ">"), (">", ">")])
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_two_predictions_of_two_byte_orders_have_one_dtype(orders, dtype, engine):
+    """ "variance must have the dtype of mean, float32; got float32". Tried: value, gradient, Hessian, parts; 0-d, empty."""
+    mean, variance = (np.array([1.0, 2.0], order + dtype) for order in orders)
+    t = np.zeros(2)
+    with al.use_engine(engine):
+        value, (of_mean, of_variance) = al.gaussian_nll_loss.value_and_grad(mean, variance, t)
+        assert np.isclose(value, np.mean([0.5, 0.5 * np.log(2) + 1]), rtol=1e-3)
+        np.testing.assert_allclose(of_mean, [0.5, 0.5], rtol=1e-3)
+        assert of_mean.dtype == of_variance.dtype == np.dtype(dtype)
+        assert al.gaussian_nll_loss.grad_and_hess(mean, variance, t)[1][0].dtype == np.dtype(dtype)
+        assert al.gaussian_nll_loss.finish(al.gaussian_nll_loss.parts(mean, variance, t)) == pytest.approx(float(value))
+        assert al.gaussian_nll_loss(mean[0], variance[0], t[0]) == 0.5
+        assert al.gaussian_nll_loss(mean[:0], variance[:0], t[:0]) == 0
+
+
+def test_two_predictions_of_two_dtypes_are_still_refused():
+    with pytest.raises(TypeError, match="variance must have the dtype of mean, float32; got float64"):
+        al.gaussian_nll_loss(np.ones(2, np.float32), np.ones(2), np.ones(2))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("entries", [2**17, 2**17 + 2])
+def test_second_derivatives_of_many_16_bit_logits_with_labels(entries, dtype, engine):
+    """ufunc 'isfinite' not supported: large tensors of 16 bits are no arrays of NumPy. Tried: both sides of the size, rows too."""
+    x = torch.zeros(entries, dtype=dtype)
+    with al.use_engine(engine):
+        gradient, hessian = al.sigmoid_cross_entropy.grad_and_hess(x, torch.ones(entries, dtype=torch.int64))
+        assert (gradient == -0.5).all()
+        assert (hessian == 0.25).all()
+        gradient, hessian = al.cross_entropy.grad_and_hess(x.reshape(-1, 2), torch.ones(entries // 2, dtype=torch.uint8))
+        assert (gradient[:, 0] == 0.5).all()
+        assert (hessian == 0.25).all()
+        with pytest.raises(ValueError, match="integer targets must be 0 or 1; got 7"):
+            al.sigmoid_cross_entropy.grad_and_hess(x, torch.full((entries,), 7))
+
+
+def test_16_bits_that_overflow_give_no_warning(engine):
+    """overflow encountered in cast, of Hessian diagonals. Tried: every method, reduction "none", probabilities, blocks."""
+    p, many = np.array([2.0**-12], np.float16), np.full(2**17 + 1, 300.0, np.float16)
+    with al.use_engine(engine):
+        assert al.binary_cross_entropy.grad_and_hess(p, np.array([1]))[1] == np.inf
+        assert al.nll_loss.grad_and_hess(p[:, None], np.array([0]), given="probs")[1] == np.inf
+        assert al.gaussian_nll_loss.grad_and_hess(many[:1], p, np.zeros(1))[1][1] == np.inf
+        for x in (many[:1], many[0], many):
+            assert np.all(al.squared_error(x, 0 * x, reduction="none") == np.inf)
+            assert np.all(al.squared_error.value_and_grad(x, 0 * x, weights=1e4, reduction="none")[1] == np.inf)
+
+
+PORT = """
+import sys
+{on_import}
+def ends(x, t):
+    sys.exit(0)
+def squared(x, t):
+    return (x - t) ** 2
+"""
+DECLARED = ["--reduction", "none", "--backends", "numpy", "--points", "random", "--signature", "x,t"]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder that modules are imported from, and forgotten."""
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    sys.modules.pop("port_of_a_test", None)
+
+
+def command(*line):
+    """Exit status and all output; an exception of any other kind is raised."""
+    done = CliRunner().invoke(commands.arrayloss, list(line))
+    if not isinstance(done.exception, SystemExit | None):
+        raise done.exception
+    return done.exit_code, done.output
+
+
+@pytest.mark.parametrize("statement", ["sys.exit(0)", "raise RuntimeError('no [licence]')", "1 +"])
+def test_a_module_that_ends_or_fails_on_import_is_no_comparison(project, statement):
+    (project / "port_of_a_test.py").write_text(PORT.format(on_import=statement))
+    status, text = command("check", "port_of_a_test:squared", "--reference", "squared_error", *DECLARED)
+    assert status == 2
+    assert "module port_of_a_test cannot be imported" in text
+
+
+def test_a_port_that_ends_the_process_has_crashed(project):
+    (project / "port_of_a_test.py").write_text(PORT.format(on_import=""))
+    status, text = command("check", "port_of_a_test:ends", "--reference", "squared_error", *DECLARED)
+    assert status == 1
+    assert "crashed: SystemExit: 0" in text
+    against = ["--against", "numpy=port_of_a_test:ends", "--domain", "real", "--targets", "real"]
+    status, text = command("check", "port_of_a_test:squared", *against, *DECLARED)
+    assert status == 1
+    assert "They agree" not in text
+
+
+def test_a_kernel_that_ends_the_process_is_no_agreement():
+    def kernel(xp, x, t):
+        yield x - t
+        sys.exit(0)
+
+    @al.define.loss
+    def ending_loss(predictions, targets, **options):
+        """Of this test."""
+        return al.define.elementwise(kernel, predictions, targets, options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commands, "parse_subjects", lambda subjects: ending_loss)
+        status, text = command("check", "m:ending_loss", "--backends", "numpy")
+    assert status in (1, 2)
+    assert "They agree" not in text
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["--max-ulp", "nan"],
+        ["squared_error", "--max-ulp", "nan"],
+        ["squared_error", "--max-ulp", "inf"],
+        ["squared_error", "--max-ulp", "-1"],
+        ["squared_error", "--modes", ","],
+        ["--backends", ","],
+        ["--accuracy", "squared_error", "--dtype", ","],
+        ["squared_error", "--report", "missing/page.md"],
+    ],
+    ids=" ".join,
+)
+def test_a_command_line_that_compares_nothing_is_refused(line):
+    """A limit that nothing exceeds; lists of names without a name, which were taken for the default or compared nothing, with status 0."""
+    assert command("check", *line)[0] == 2
+
+
+def test_no_number_is_within_a_limit_that_is_none():
+    with pytest.raises(ValueError, match="max_ulp must be finite; got nan"):
+        check("squared_error", backends=["numpy"], max_ulp=float("nan"))
+
+
+def test_a_picture_that_cannot_be_written_is_a_usage_error():
+    assert command("plot", "squared_error", "-o", "missing/a.png")[0] == 2
