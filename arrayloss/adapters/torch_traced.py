@@ -37,7 +37,8 @@ class Traced(special.Native):
         return int(low), int(high)
 
     def labels_to_int32(self, labels: Tensor, classes: int) -> Tensor:
-        """Compiled, choices by 64 bits take twice the time."""
+        """Compiled, choices by 64 bits take twice the time. Unsigned integers have no order (torch 2.13)."""
+        labels = labels.to(torch.int64) if labels.dtype in (torch.uint16, torch.uint32, torch.uint64) else labels
         wide = labels.dtype == torch.int64 and classes < 2**31
         return labels.clamp(-1, classes).to(torch.int32) if wide else labels
 

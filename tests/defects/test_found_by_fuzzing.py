@@ -35,6 +35,33 @@ def test_two_predictions_of_two_dtypes_are_still_refused():
         al.gaussian_nll_loss(np.ones(2, np.float32), np.ones(2), np.ones(2))
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.uint32, torch.uint64], ids=str)
+def test_unsigned_labels_differentiate_twice_and_under_transforms(dtype):
+    """ "lt_cpu" not implemented for 'UInt16': PyTorch does not order them. Tried: labels, masks, smoothing, ignored labels, overlaps."""
+    x = torch.tensor([[0.5, -1.0], [2.0, 0.0], [0.25, 3.0]], dtype=torch.float64)
+    labels, masks = torch.tensor([0, 1, 1]), torch.tensor([[0, 1], [1, 0], [1, 1]])
+    for loss, t, options in (
+        (al.cross_entropy, labels, {}),
+        (al.nll_loss, labels, {"label_smoothing": 0.125}),
+        (al.cross_entropy, masks, {"ignore_index": 7}),
+        (al.sigmoid_focal_loss, masks, {"where": masks == masks}),
+        (al.dice_loss, labels, {"activation": "softmax", "axis": 1}),
+    ):
+        right, of = loss.value_and_grad(x, t, **options)
+
+        def f(z, loss=loss, t=t.to(dtype), options=options):
+            return loss(z, t, **options)
+
+        leaf = x.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(f(leaf), leaf, create_graph=True)
+        torch.testing.assert_close(gradient.detach(), of)
+        torch.testing.assert_close(torch.func.grad(f)(x), of)
+        torch.testing.assert_close(torch.func.jvp(f, (x,), (x,)), (right, (of * x).sum()))
+    wrong = torch.tensor([0, 200, 1]).to(dtype)
+    result = torch.func.vmap(lambda z, t: al.cross_entropy(z, t, reduction="none"))(x[None], wrong[None])
+    assert result.isnan().tolist() == [[False, True, False]]
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("entries", [2**17, 2**17 + 2])
 def test_second_derivatives_of_many_16_bit_logits_with_labels(entries, dtype, engine):
