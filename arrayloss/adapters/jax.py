@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,8 @@ from arrayloss.core import dtypes, special
 from arrayloss.core.parts import FLOAT64, Parts
 
 from .base import Adapter, Array, Arrays, Call
+
+_x64 = getattr(jax, "enable_x64", nullcontext)  # in older versions arrays of 64 bits become ones of 32 behind such a context
 
 
 def _has_tangent(tangent: Any) -> bool:
@@ -69,7 +72,7 @@ class _Namespace(special.Native):
         return jnp.take_along_axis(a, labels, axis=axis, mode="promise_in_bounds")  # labels have been masked
 
     def sum_to(self, a: Array, shape: tuple[int, ...], axes: tuple[int, ...], dtype: Any) -> Array:
-        with jax.enable_x64(dtype == jnp.float64 or jax.config.jax_enable_x64):  # parts have 64 bits also where x64 is not enabled
+        with _x64(dtype == jnp.float64 or jax.config.jax_enable_x64):  # parts have 64 bits also where x64 is not enabled
             return special.generic(special.sum_to)(self, a, shape, axes, self.int64 if dtypes.kind(a.dtype) == "integer" else dtype)
 
     def quotient(self, a: Array, b: Array) -> Array:
@@ -135,7 +138,7 @@ class Jax(Adapter):
     """Jitted primitives. NumPy arrays beside those of JAX are JAX's."""
 
     conversion = "numpy.asarray"
-    float64 = staticmethod(partial(jax.enable_x64, True))
+    float64 = staticmethod(partial(_x64, True))
 
     def __init__(self) -> None:
         super().__init__(xp, "jax")
@@ -154,7 +157,7 @@ class Jax(Adapter):
         return jnp.asarray(a)
 
     def has_float64(self, x: Array, *, for_parts: bool = False) -> bool:
-        return for_parts or bool(jax.config.jax_enable_x64)
+        return (for_parts and _x64 is not nullcontext) or bool(jax.config.jax_enable_x64)
 
     def forward(self, op: Any, arrays: Sequence[Array]) -> Arrays:
         return _compiled_sums(op, *arrays)
