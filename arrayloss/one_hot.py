@@ -28,7 +28,7 @@ def one_hot(labels: Array, num_classes: int, axis: int = -1, dtype: Any = None) 
     if not hasattr(num_classes, "__index__") or is_boolean(num_classes) or int(num_classes) < 1:
         raise ValueError(f"num_classes must be an integer of at least 1; got {num_classes!r}")
     classes, axis = int(num_classes), normal_axis("axis", axis, labels.ndim + 1)
-    dtype, is_readable = xp.float32 if dtype is None else dtype, adapter.can_read_values(labels)
+    dtype, is_readable = xp.float32 if dtype is None else dtype, adapter.host_view(labels) is not None
     if not is_readable and dtypes.kind(dtype) not in ("half", "float"):
         raise TypeError(f"dtype must be floating point where labels are not read, so that a wrong one can be NaN; got {dtypes.name(dtype)}")
     indices = xp.expand_dims(labels, axis=axis)

@@ -32,7 +32,7 @@ SHAPES: list[Row] = [
     (sigmoid, (X, np.zeros((3, 4))), {}, V, "targets must have the shape of logits, (4, 3); got (3, 4)"),
     (al.binary_cross_entropy, (X, np.zeros((1, 3))), {}, V, "targets must have the shape of probs, (4, 3); got (1, 3)"),
     (squares, (X, np.zeros(())), {}, V, "targets must have the shape of predictions, (4, 3); got ()"),
-    (al.gaussian_nll_loss, (X, np.ones((4, 1)), X), {}, V, "variance must have the shape of mean, (4, 3); got (4, 1)"),
+    (al.gaussian_nll_loss, (X, np.ones((4, 2)), X), {}, V, "variance must have the shape of mean, (4, 3); got (4, 2)"),
     (al.gaussian_nll_loss, (X, np.ones((4, 3), np.float32), X), {}, E, "variance must have the dtype of mean, float64; got float32"),
 ]
 CLASSES: list[Row] = [

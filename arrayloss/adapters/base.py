@@ -20,6 +20,17 @@ class Call:
     arrays: Arrays
     finish: Any
     is_additive: bool = True  # the losses of two batches add
+    shapes: Sequence[tuple[int, ...]] = ()  # of the predictions before they were broadcast
+
+    def sum_to_shapes(self, gradients: Arrays) -> Any:
+        """Gradients of the predictions as they came: of one that was broadcast the sum. That of a single one is no tuple."""
+        xp, sums = self.adapter.xp, list(gradients)
+        for i, shape in enumerate(self.shapes):
+            if shape != (whole := tuple(sums[i].shape)):
+                axes = tuple([a for a, n in enumerate(whole) if not shape or n != shape[a]])
+                total = xp.sum(sums[i], axis=axes, dtype=xp.float64 if self.operation.float64 else xp.float32)
+                sums[i] = xp.reshape(xp.astype(total, sums[i].dtype), shape)
+        return tuple(sums) if len(sums) > 1 else sums[0]
 
 
 class Adapter:
@@ -35,19 +46,21 @@ class Adapter:
 
     def as_array(self, a: Any, like: Array, name: str) -> Array:
         """`a` if it is an array of this library, beside predictions `like`."""
+        if type(a) is type(like):
+            return a
         refuse_masked(a, name)
         if self.owns(a):
             return a
         rule = f"an array of {self.name}" + ("" if a is like else ", as the predictions are")
         raise no_array(a, name, rule, f"{self.name}.{self.conversion}")
 
-    def can_read_values(self, a: Array) -> bool:
-        """Whether labels may be read without stopping a compiler or waiting for a device."""
-        return False
+    def host_view(self, a: Array) -> Any:
+        """What can be read now, without stopping a compiler or waiting for a device, as the host engine sees it; else None."""
+        return None
 
     def label_mode(self, op: Any, arrays: Sequence[Array]) -> str:
         """Labels out of range raise where they may be read; elsewhere their loss is NaN."""
-        return "raise" if op.labels is not None and self.can_read_values(arrays[op.labels.index]) else "nan"
+        return "raise" if op.labels is not None and self.host_view(arrays[op.labels.index]) is not None else "nan"
 
     def owns(self, a: Any) -> bool:
         return hasattr(a, "__array_namespace__") and a.__array_namespace__() is self.xp

@@ -26,6 +26,7 @@ except ImportError:  # without NumPy there is `_General`, unblocked and correct
     torch_host = None  # type: ignore[assignment]
 
 Tensors = tuple[Tensor, ...]
+PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def _forward(op: Any, arrays: Sequence[Tensor], labels: str = "nan") -> Tensors:
@@ -175,8 +176,8 @@ class Torch(Adapter):
     def __init__(self) -> None:
         super().__init__(xp, "torch")
 
-    def can_read_values(self, a: Tensor) -> bool:
-        return _host_views((a,)) is not None
+    def host_view(self, a: Tensor) -> Any:
+        return (_host_views((a,)) or (None,))[0]
 
     def owns(self, a: Any) -> bool:
         return isinstance(a, Tensor)
@@ -188,7 +189,8 @@ class Torch(Adapter):
             raise TypeError(f"{name} must be a dense tensor; got {kind}: pass {name}.{remedy}")
         if a.device != like.device:
             raise ValueError(f"{name} must be on the device of the predictions, {like.device}; got {a.device}: pass {name}.to(...)")
-        return a
+        is_marked = type(a) not in PLAIN and type(a).__torch_dispatch__ is Tensor.__torch_dispatch__  # images and masks of other packages
+        return a.as_subclass(Tensor) if is_marked else a
 
     def symbolic_number(self, number: float, dtype: Any, like: Tensor) -> Tensor | None:
         if not torch.compiler.is_compiling():

@@ -27,17 +27,21 @@ class Arguments:
         self.xp, self.x, self.shape, self.ndim = self.adapter.xp, x, tuple(x.shape), len(x.shape)
         self.class_axis: int | None = None
         self.labels: Labels | None = None
+        self.fractions: ArrayRef | None = None  # floating targets from 0 to 1
         kind = dtypes.kind(x.dtype)
         if kind not in ("float", "half"):
             raise TypeError(f"{self.first} must be floating point; got {dtypes.name(x.dtype)}: pass {self.first}{self.adapter.to_floats}")
         self.half = kind == "half"
         self.compute = self.xp.float32 if self.half else x.dtype  # of the sums too: 16 bits would overflow
-        self.arrays = [x]
+        self.arrays, self.given = [x], [self.shape]  # `given`: the shapes of the predictions before they were broadcast
         for name, other in others:
-            other = self.adapter.as_array(other, x, name)
+            self.given.append(tuple(getattr(other, "shape", ())))
+            other = special.constant(self.xp, other, x.dtype, x) if is_number(other) else self.adapter.as_array(other, x, name)
             if dtypes.name(other.dtype) != dtypes.name(x.dtype):  # in any byte order
                 raise TypeError(f"{name} must have the dtype of {self.first}, {dtypes.name(x.dtype)}; got {dtypes.name(other.dtype)}")
-            if same_shape:
+            if same_shape and other.ndim in (0, self.ndim) and all(n in (1, m) for n, m in zip(other.shape, self.shape, strict=False)):
+                other = self.xp.broadcast_to(other, self.shape)
+            elif same_shape:
                 self._check_same_shape(other, name)
             self.arrays.append(other)
         self.predictions = len(self.arrays)
@@ -56,10 +60,26 @@ class Arguments:
         t = self.adapter.as_array(targets, self.x, "targets")
         self._check_same_shape(t, "targets")
         if dtypes.kind(t.dtype) not in INTEGERS:
-            return self.targets(t, ignore_index)
+            ref = self.targets(t, ignore_index)
+            self.fractions = None if numbers else ref
+            return ref
         ref = self.add_array(t)
         self.labels = Labels(ref.index, 2, ignored_labels(ignore_index, t.dtype), binary=True, numbers=numbers)
         return ref
+
+    def check_fractions(self, where: ArrayRef | None) -> None:
+        """Raise on floating targets beyond 0 to 1, such as masks of 0 and 255. The first 2**16 are looked at, where they may be read."""
+        if self.fractions is None:
+            return
+        views, index, room = [self.adapter.host_view(self.arrays[r.index]) for r in (self.fractions, where) if r], tuple[Any, ...](), 2**16
+        if any(v is None for v in views):
+            return
+        for n in reversed(self.shape):
+            index, room = (slice(room), *index), max(1, room // max(n, 1))
+        t, *mask = [v.block((..., *index)) if hasattr(v, "block") else v[(..., *index)] for v in views]
+        low, high = [extreme(initial=0.5, where=mask[0] if mask else True) for extreme in (t.min, t.max)]
+        if low < -1e-3 or high > 1.001:
+            raise ValueError(f"binary targets must be from 0 to 1; got {low if low < 0 else high:g} (of a mask pass `targets > 0`)")
 
     def class_targets(self, targets: Array, axis: int | None, ignore_index: Any) -> tuple[ArrayRef, bool]:
         """Labels (True), or a distribution of the predictions' shape (False). Finds the class axis."""

@@ -210,14 +210,16 @@ def _of_elements(
     denominator = _denominator(arguments, op, options)
     op = replace(op, outputs=("total", denominator)) if isinstance(denominator, str) else op
     rule = Mean(options["reduction"], denominator, op.outputs, dtypes.name(arguments.compute))
-    return Call(arguments.adapter, op, tuple(arguments.arrays), rule)
+    return Call(arguments.adapter, op, tuple(arguments.arrays), rule, shapes=arguments.given)
 
 
 def _of_every_operation(arguments: Arguments, options: Named, event_axes: Axes, factors: tuple[Any, ...] = ()) -> Named:
     """What operations of all families have: labels, mask, weights, precision."""
     weights, where = options["weights"], options["where"]
+    where = None if where is None or where is True else arguments.per_element("where", where, event_axes)
+    arguments.check_fractions(where)
     return {
-        "where": None if where is None or where is True else arguments.per_element("where", where, event_axes),
+        "where": where,
         "weights": (*factors, *(() if weights is None else (arguments.per_element("weights", weights, event_axes),))),
         "labels": arguments.labels,
         "half": arguments.half,

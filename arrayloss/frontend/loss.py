@@ -105,7 +105,7 @@ class Loss(Algebra, Generic[P]):
         """
         call = self._call(*args, **kwargs)
         value, gradients = call.adapter.value_and_grad(call)
-        return value, gradients if len(gradients) > 1 else gradients[0]
+        return value, call.sum_to_shapes(gradients)
 
     def grad_and_hess(self, *args: P.args, **kwargs: P.kwargs) -> tuple[Any, Any]:
         """First and second derivatives of the *sum* for every prediction: what gradient boosting takes.
@@ -114,7 +114,7 @@ class Loss(Algebra, Generic[P]):
         """
         call = self._call(*args, **kwargs)
         gradients, hessians = call.adapter.derivatives(call)
-        return (gradients, hessians) if len(gradients) > 1 else (gradients[0], hessians[0])
+        return call.sum_to_shapes(gradients), call.sum_to_shapes(hessians)
 
     def parts(self, *args: P.args, **kwargs: P.kwargs) -> Parts:
         """The sums behind the number, which add over batches and processes. A normalizer belongs to `finish`."""
