@@ -83,6 +83,8 @@ class Elements:
             x[::2] = t[::2] + self.rng.choice([-1, 0, 1], N)[::2] * self.options.get("delta", 1.0)
         elif domain in ("real", "logits", "masks"):
             x[::2] = 0.0
+            if domain == "masks" and self.kind == "unit":  # the first of several classes as likely as in the target
+                x[::2, 0] = np.log((x.shape[1] - 1) * t[::2, 0] / (1 - t[::2, 0]))
         elif domain in ("unit", "mask_probs"):
             x[::2] = np.where(t == t.round(), t, t.clip(0.1, 0.9))[::2]  # perfect, and at the end of the domain
         elif domain == "probs":
@@ -103,7 +105,8 @@ class Elements:
 
 def violations(definition: Definition, options: Any, properties: Properties) -> Iterator[str]:
     """What is not true of a loss with these options. Of bounds for values any that holds is true; nothing else may be weaker than it is."""
-    samples = [Elements(definition, dict(options), kind, np.random.default_rng(7)) for kind in definition.targets]
+    kinds = (*definition.targets, "unit") if "soft_labels" in options else definition.targets
+    samples = [Elements(definition, dict(options), kind, np.random.default_rng(7)) for kind in kinds]
     values, norms, gaps = [], [], []
     for elements in samples:
         a, b = elements.draw(wide=True), elements.draw(wide=True)

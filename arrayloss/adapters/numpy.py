@@ -27,6 +27,7 @@ class NumPy(Adapter):
     def owns(self, a: Any) -> bool:
         return isinstance(a, np.ndarray | np.generic) and not isinstance(a, np.matrix)
 
+    @np.errstate(all="ignore")
     def forward(self, op: Any, arrays: Sequence[Array]) -> Arrays:
         return host.sweep(op, as_native(arrays))[0]
 
@@ -37,16 +38,19 @@ class NumPy(Adapter):
     def value(self, call: Call) -> Array:
         return round_unreduced(super().value(call), call)
 
+    @np.errstate(all="ignore")
     def value_and_grad(self, call: Call) -> tuple[Array, Arrays]:
         op, arrays = call.operation, as_native(call.arrays)
         value, gradients = host.value_and_vjp(op, call.finish, arrays)
         return round_unreduced(value, call)[()], self.cast(gradients, arrays[0])
 
+    @np.errstate(all="ignore")
     def derivatives(self, call: Call) -> tuple[Arrays, ...]:
         arrays = as_native(call.arrays)
         return tuple([self.cast(many, arrays[0]) for many in host.derivatives(call.operation, arrays)])
 
 
+@np.errstate(all="ignore")
 def round_unreduced(value: Array, call: Call) -> Array:
     """Losses that are not reduced in the dtype of the predictions: NumPy has no name for the bfloat16 of other packages."""
     return XP.astype(value, call.arrays[0].dtype.newbyteorder("="), copy=False) if call.finish.reduction == "none" else value

@@ -105,33 +105,36 @@ def overlap(*options: Mapping[str, Any], per_gamma: float = 0.0, of_samples: boo
     return enter
 
 
-def errors(p: Any, q: Any, t: Any, squared: bool = False) -> tuple[Number, Number]:
+def errors(p: Any, q: Any, t: Any, squared: bool = False, soft_labels: bool = False) -> tuple[Number, Number]:
     """What prediction and target do not share, false positives and false negatives; of squares the sum of (p - t)**2, and 0."""
-    return (((t * q - (1 - t) * p) ** 2).sum(), mpf(0)) if squared else (((1 - t) * p).sum(), (t * q).sum())
+    missed = t * q - (1 - t) * p
+    if soft_labels:
+        return np.where(missed < mpf(0), -missed, mpf(0)).sum(), np.where(missed < mpf(0), mpf(0), missed).sum()
+    return ((missed**2).sum(), mpf(0)) if squared else (((1 - t) * p).sum(), (t * q).sum())
 
 
-@overlap({}, {"smooth": 0.0}, {"squared": True}, {"squared": True, "smooth": 0.0})
-def dice_loss(p: Any, q: Any, t: Any, smooth: float = 1.0, squared: bool = False) -> Number:
+@overlap({}, {"smooth": 0.0}, {"squared": True}, {"squared": True, "smooth": 0.0}, {"soft_labels": True})
+def dice_loss(p: Any, q: Any, t: Any, smooth: float = 1.0, squared: bool = False, soft_labels: bool = False) -> Number:
     """1 - (2 I + smooth) / (P + T + smooth), which is E / (E + 2 I + smooth) with the errors E = P + T - 2 I."""
-    return share(sum(errors(p, q, t, squared)), 2 * (p * t).sum() + mpf(smooth))
+    return share(sum(errors(p, q, t, squared, soft_labels)), 2 * (np.minimum(p, t) if soft_labels else p * t).sum() + mpf(smooth))
 
 
-@overlap({}, {"smooth": 0.0}, {"squared": True})
-def jaccard_loss(p: Any, q: Any, t: Any, smooth: float = 1.0, squared: bool = False) -> Number:
+@overlap({}, {"smooth": 0.0}, {"squared": True}, {"soft_labels": True})
+def jaccard_loss(p: Any, q: Any, t: Any, smooth: float = 1.0, squared: bool = False, soft_labels: bool = False) -> Number:
     """1 - (I + smooth) / (P + T - I + smooth)."""
-    return share(sum(errors(p, q, t, squared)), (p * t).sum() + mpf(smooth))
+    return share(sum(errors(p, q, t, squared, soft_labels)), (np.minimum(p, t) if soft_labels else p * t).sum() + mpf(smooth))
 
 
-@overlap({"alpha": 0.3, "beta": 0.7}, {"alpha": 1.5, "beta": 0.25, "smooth": 0.0})
-def tversky_loss(p: Any, q: Any, t: Any, alpha: float, beta: float, smooth: float = 1.0) -> Number:
+@overlap({"alpha": 0.3, "beta": 0.7}, {"alpha": 1.5, "beta": 0.25, "smooth": 0.0}, {"alpha": 0.3, "beta": 0.7, "soft_labels": True})
+def tversky_loss(p: Any, q: Any, t: Any, alpha: float, beta: float, smooth: float = 1.0, soft_labels: bool = False) -> Number:
     """1 - (TP + smooth) / (TP + alpha FP + beta FN + smooth)."""
-    fp, fn = errors(p, q, t)
-    return share(mpf(alpha) * fp + mpf(beta) * fn, (p * t).sum() + mpf(smooth))
+    fp, fn = errors(p, q, t, soft_labels=soft_labels)
+    return share(mpf(alpha) * fp + mpf(beta) * fn, (np.minimum(p, t) if soft_labels else p * t).sum() + mpf(smooth))
 
 
 @overlap({"alpha": 0.3, "beta": 0.7}, {"alpha": 0.5, "beta": 0.5, "gamma": 2.0, "smooth": 0.0}, per_gamma=2.0)
-def focal_tversky_loss(p: Any, q: Any, t: Any, alpha: float, beta: float, gamma: float = 0.75, smooth: float = 1.0) -> Number:
-    return tversky_loss(p, q, t, alpha, beta, smooth) ** mpf(gamma)
+def focal_tversky_loss(p: Any, q: Any, t: Any, gamma: float = 0.75, **options: Any) -> Number:
+    return tversky_loss(p, q, t, **options) ** mpf(gamma)
 
 
 @overlap({}, {"smooth": 0.0}, {"volume_weights": "simple"}, {"volume_weights": "uniform"}, of_samples=True)

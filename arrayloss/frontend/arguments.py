@@ -69,10 +69,9 @@ class Arguments:
 
     def check_fractions(self, where: ArrayRef | None) -> None:
         """Raise on floating targets beyond 0 to 1, such as masks of 0 and 255. The first 2**16 are looked at, where they may be read."""
-        if self.fractions is None:
-            return
-        views, index, room = [self.adapter.host_view(self.arrays[r.index]) for r in (self.fractions, where) if r], tuple[Any, ...](), 2**16
-        if any(v is None for v in views):
+        index: tuple[slice, ...] = ()
+        views, room = [self.adapter.host_view(self.arrays[ref.index]) for ref in (self.fractions, where) if self.fractions and ref], 2**16
+        if not views or any(v is None for v in views):
             return
         for n in reversed(self.shape):
             index, room = (slice(room), *index), max(1, room // max(n, 1))

@@ -60,6 +60,24 @@ def _overlap_of_squares(xp: Any, x: Array, t: Array, activation: str | None, axi
     yield lambda tp, fp, fn: to_x(2 * miss * xp.where(is_above, fp, fn) + t * tp)
 
 
+def _overlap_of_minima(xp: Any, x: Array, t: Array, activation: str | None, axis: int | None, labels: bool) -> Iterator[Any]:
+    p, complement, to_x = link(xp, x, activation, axis)
+    t = as_masks(xp, x, t, axis, labels)
+    miss = special.lerp(xp, p, -complement(), t)  # p - t, without cancellation for hard targets
+    is_above, is_below = miss > 0, miss < 0  # at the kink, p = t, it is flat
+    yield xp.where(is_above, t, p), xp.where(is_above, miss, 0.0), xp.where(is_above, 0.0, -miss)
+    yield lambda tp, fp, fn: to_x(xp.where(is_above, fp, xp.where(is_below, tp - fn, 0.0)))
+
+
+def _kernel(soft_labels: bool, squared: bool = False) -> Callable[..., Iterator[Any]]:
+    """What makes the sums: products, squares or minima."""
+    kernels = {(False, False): _overlap, (False, True): _overlap_of_squares, (True, False): _overlap_of_minima}
+    form = choice("soft_labels", soft_labels, (True, False)), choice("squared", squared, (True, False))
+    if form not in kernels:
+        raise ValueError("soft_labels and squared must not both be True: each has its minimum where p = t")
+    return kernels[form]
+
+
 def _tversky(xp: Any, tp: Array, fp: Array, fn: Array, *fixed: Array, alpha: Any, beta: Any, smooth: Any, gain: Any = 1.0) -> Iterator[Any]:
     """1 - (gain * TP + smooth) / (gain * TP + alpha * FP + beta * FN + smooth). `fixed`: sums that have no derivative."""
     miss = alpha * fp + beta * fn
@@ -84,17 +102,27 @@ def _focal_tversky(xp: Any, tp: Array, fp: Array, fn: Array, gamma: Any, **param
     yield tuple([scale * d for d in next(steps)])
 
 
-def _properties(activation: str | None, smooth: Any, gamma: Any = 1.0, **_: Any) -> Properties:
-    """Empty overlaps without `smooth`, and perfect ones under a power, have no slope; from logits neither is reached."""
+def _properties(activation: str | None, smooth: Any, gamma: Any = 1.0, soft_labels: bool = False, **_: Any) -> Properties:
+    """Empty overlaps without `smooth`, and perfect ones under a power, have no slope; from logits neither is reached.
+
+    The form for soft labels has a kink where p = t.
+    """
     of_logits = activation in ("softmax", "sigmoid")
     is_smooth = not hasattr(smooth, "dtype") and smooth > 0
     once, twice = (of_logits or (is_smooth and not hasattr(gamma, "dtype") and (gamma == 1 or gamma >= n)) for n in (1, 2))
-    return Properties(differentiable=once, twice_differentiable=twice, upper=1.0)
+    return Properties(differentiable=once and not soft_labels, twice_differentiable=twice and not soft_labels, upper=1.0)
 
 
 @loss(properties=_properties)
 def dice_loss(
-    predictions: Array, targets: Array, *, activation: Link, squared: bool = False, smooth: Real = 1.0, **options: Unpack[OverlapOptions]
+    predictions: Array,
+    targets: Array,
+    *,
+    activation: Link,
+    squared: bool = False,
+    soft_labels: bool = False,
+    smooth: Real = 1.0,
+    **options: Unpack[OverlapOptions],
 ) -> Array:
     """Dice loss of whole regions, pooled over the batch: segmentation. One Dice per sample and class: `pool_axes=(2, 3)` in N x C x H x W.
 
@@ -116,6 +144,9 @@ def dice_loss(
         a wrong guess is silent. "sigmoid" with `axis=1` is one overlap a channel, for regions that may cover each other.
     squared : bool
         Sums of squares below the line, as in V-Net: sum p**2 + sum t**2. False positives and negatives are then sums of (p - t)**2.
+    soft_labels : bool
+        TP = sum min(p, t), FP + FN = sum |p - t|: the L1 form. For targets of 0 and 1 nothing changes. For soft ones the loss is 0, and
+        flat, where p = t. Without it, and without `squared`, it is neither: it falls until p is 0 or 1.
     smooth : number >= 0 or 0-d array, added above and below the line
         With 0, or a tiny number, an empty target does not push false positives down.
     {options}
@@ -128,14 +159,20 @@ def dice_loss(
     >>> dice_loss(logits, labels, activation="softmax", axis=1, classes=(1, 2), reduction="none").round(4)
     array([0.4885, 0.9143])
     """
-    kernel = _overlap_of_squares if choice("squared", squared, (True, False)) else _overlap
     parameters: dict[str, Any] = {"alpha": 1.0, "beta": 1.0, "smooth": at_least(smooth, 0), "gain": 2.0}
-    return overlap(kernel, _tversky, predictions, targets, activation, options, **parameters)
+    return overlap(_kernel(soft_labels, squared), _tversky, predictions, targets, activation, options, **parameters)
 
 
 @loss(properties=_properties)
 def jaccard_loss(
-    predictions: Array, targets: Array, *, activation: Link, squared: bool = False, smooth: Real = 1.0, **options: Unpack[OverlapOptions]
+    predictions: Array,
+    targets: Array,
+    *,
+    activation: Link,
+    squared: bool = False,
+    soft_labels: bool = False,
+    smooth: Real = 1.0,
+    **options: Unpack[OverlapOptions],
 ) -> Array:
     """Jaccard loss, 1 - intersection / union, pooled over the batch. One per sample and class: `pool_axes=(2, 3)` in N x C x H x W.
 
@@ -148,7 +185,7 @@ def jaccard_loss(
 
     Parameters
     ----------
-    predictions, targets, activation, smooth
+    predictions, targets, activation, soft_labels, smooth
         As for `dice_loss`.
     squared : bool
         Sums of squares below the line: sum p**2 + sum t**2 - TP. False positives and negatives are then sums of (p - t)**2.
@@ -158,14 +195,21 @@ def jaccard_loss(
     >>> print(f"{jaccard_loss(np.array([0.9, 0.8, 0.1, 0.0]), np.array([1, 1, 0, 0]), activation=None, smooth=0.0):.6f}")
     0.190476
     """
-    kernel = _overlap_of_squares if choice("squared", squared, (True, False)) else _overlap
     parameters: dict[str, Any] = {"alpha": 1.0, "beta": 1.0, "smooth": at_least(smooth, 0)}
-    return overlap(kernel, _tversky, predictions, targets, activation, options, **parameters)
+    return overlap(_kernel(soft_labels, squared), _tversky, predictions, targets, activation, options, **parameters)
 
 
 @loss(properties=_properties)
 def tversky_loss(
-    predictions: Array, targets: Array, *, activation: Link, alpha: Real, beta: Real, smooth: Real = 1.0, **options: Unpack[OverlapOptions]
+    predictions: Array,
+    targets: Array,
+    *,
+    activation: Link,
+    alpha: Real,
+    beta: Real,
+    soft_labels: bool = False,
+    smooth: Real = 1.0,
+    **options: Unpack[OverlapOptions],
 ) -> Array:
     """Dice with a price for each kind of error, pooled over the batch. One per sample and class: `pool_axes=(2, 3)` in N x C x H x W.
 
@@ -178,7 +222,7 @@ def tversky_loss(
 
     Parameters
     ----------
-    predictions, targets, activation, smooth
+    predictions, targets, activation, soft_labels, smooth
         As for `dice_loss`.
     alpha, beta : numbers >= 0 or 0-d arrays
         Weights of false positives and of false negatives; some libraries have them the other way round. Both 1/2 are Dice (with half
@@ -190,7 +234,7 @@ def tversky_loss(
     0.375
     """
     parameters: dict[str, Any] = {"alpha": at_least(alpha, 0), "beta": at_least(beta, 0), "smooth": at_least(smooth, 0)}
-    return overlap(_overlap, _tversky, predictions, targets, activation, options, **parameters)
+    return overlap(_kernel(soft_labels), _tversky, predictions, targets, activation, options, **parameters)
 
 
 @loss(properties=_properties)
@@ -202,6 +246,7 @@ def focal_tversky_loss(
     alpha: Real,
     beta: Real,
     gamma: Real = 0.75,
+    soft_labels: bool = False,
     smooth: Real = 1.0,
     **options: Unpack[OverlapOptions],
 ) -> Array:
@@ -216,7 +261,7 @@ def focal_tversky_loss(
 
     Parameters
     ----------
-    predictions, targets, activation, alpha, beta, smooth
+    predictions, targets, activation, alpha, beta, soft_labels, smooth
         As for `tversky_loss`.
     gamma : number > 0 or 0-d array
         Below 1 it raises small losses, above 1 it lowers them. The paper's gamma is 1 over this one: its 4/3 is 0.75.
@@ -227,7 +272,7 @@ def focal_tversky_loss(
     0.468782
     """
     parameters: dict[str, Any] = {"alpha": at_least(alpha, 0), "beta": at_least(beta, 0), "smooth": at_least(smooth, 0)}
-    return overlap(_overlap, _focal_tversky, predictions, targets, activation, options, gamma=positive(gamma), **parameters)
+    return overlap(_kernel(soft_labels), _focal_tversky, predictions, targets, activation, options, gamma=positive(gamma), **parameters)
 
 
 def _overlap_and_volume(xp: Any, x: Array, t: Array, axis: int | None, labels: bool, **options: Any) -> Iterator[Any]:
