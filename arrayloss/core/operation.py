@@ -42,6 +42,7 @@ class Operation:
     per_entry: bool = False  # the terms keep the event axes (overlaps), else they have size 1 there
     blocked: bool = True  # an element needs its own entries only
     is_coupled: bool = False  # a masked element has no loss of its own, but takes part in the losses of others
+    gathers: bool = False  # the kernel reads single entries of the predictions: it gets the mask, and masks those itself
     labels: Labels | None = None
     where: ArrayRef | None = None
     weights: tuple[Any, ...] = ()  # factors of the elements: numbers and `ArrayRef`
@@ -173,14 +174,14 @@ class Operation:
             arrays = [xp.astype(a, xp.float32) if dtypes.kind(a.dtype) == "half" else a for a in arrays]
         if mask is not None and not self.is_coupled:
             shape = self.mask_shape(arrays[0].shape)
-            for i in [*range(self.predictions), *[a.index for _, a in self.arguments if type(a) is ArrayRef]]:
+            for i in [*range(0 if self.gathers else self.predictions), *[a.index for _, a in self.arguments if type(a) is ArrayRef]]:
                 if self.mask_shape(arrays[i].shape) == shape:
                     neutral = NEUTRAL if i < self.predictions else False if dtypes.kind(arrays[i].dtype) == "bool" else 0
                     arrays[i] = xp.where(mask, arrays[i], neutral)
         valid = None
         if labels is not None:
             valid, arrays[labels.index] = labels.prepare(xp, arrays[labels.index], mode, self.event_axes, arrays[0].dtype)
-        arguments = {n: arrays[a.index] if type(a) is ArrayRef else a for n, a in self.arguments}
+        arguments = {n: arrays[a.index] if type(a) is ArrayRef else a for n, a in self.arguments} | ({"mask": mask} if self.gathers else {})
         return arrays, mask, self._weigh(xp, arrays, mask, valid), self.kernel(xp, *arrays[: self.predictions], **arguments)
 
 

@@ -203,8 +203,8 @@ def sigmoid_focal_loss(
         loss = alpha_t * (1 - p_t)**gamma * cross_entropy,   alpha_t = alpha * t + (1 - alpha) * (1 - t)
 
     The paper divides by the number of assigned anchors: `normalizer="positives"`.
-    Gradient: from logits finite everywhere, for fractions of gamma too; from probabilities infinite where the loss is. With
-    0 < gamma < 1 no second derivative for probabilities exists at p_t = 1.
+    Gradient: from logits finite everywhere, for fractions of gamma too; from probabilities infinite where the loss is, and where a
+    subnormal p has no finite reciprocal. With 0 < gamma < 1 no second derivative for probabilities exists at p_t = 1.
     Source: T.-Y. Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, equation 5.
 
     Parameters

@@ -99,9 +99,12 @@ def softmax_cross_entropy(
 cross_entropy = softmax_cross_entropy
 
 
-def _nll_of_labels(xp: Any, x: Array, t: Array, axis: int, is_log: bool, class_weights: Any = None, **_: Any) -> Iterator[Any]:
+def _nll_of_labels(
+    xp: Any, x: Array, t: Array, axis: int, is_log: bool, mask: Array | None, class_weights: Any = None, **_: Any
+) -> Iterator[Any]:
     """Of N x C numbers only N are read."""
     x_y = special.gather_label(xp, x, t, axis)
+    x_y = x_y if mask is None else xp.where(mask, x_y, 1.0)
     weight = xp.ones_like(x_y) if class_weights is None else _at_label(xp, x, t, class_weights, axis)
     value = -weight * (x_y if is_log else xp.log(x_y))
     yield value if class_weights is None else (value, weight)
@@ -146,7 +149,7 @@ def nll_loss(
         loss = -sum over c of t_c * w_c * log(p_c)
 
     Gradient: -t * w for log-probabilities; -t * w / p for probabilities, infinite where the loss is, and where a subnormal p has no
-    finite reciprocal.
+    finite reciprocal (in float16 every p below 1.5e-5).
     Source: C. M. Bishop, Pattern Recognition and Machine Learning, 2006, equation 4.108.
 
     Parameters
@@ -170,7 +173,8 @@ def nll_loss(
     own = {"is_log": is_log, "label_smoothing": smoothing}
     call = rows(kernel, _nll_of_distribution, predictions, targets, options, weights, needs_two_classes=False, **own)
     # In blocks the gradient would be copied into place; as a whole it is zeros with N entries
-    return replace(call, operation=replace(call.operation, blocked=call.operation.kernel is not _nll_of_labels))
+    gathers = call.operation.kernel is _nll_of_labels
+    return replace(call, operation=replace(call.operation, blocked=not gathers, gathers=gathers))
 
 
 def _softmax_focal_of_labels(xp: Any, x: Array, t: Array, axis: int, gamma: Any, alpha: Any) -> Iterator[Array]:
@@ -231,8 +235,8 @@ def softmax_focal_loss(
 
         loss = -sum over c of t_c * alpha_c * (1 - p_c)**gamma * log(p_c),   p = softmax(x)
 
-    Gradient: from logits finite everywhere, for fractions of gamma too; from probabilities infinite where the loss is. The Hessian
-    diagonal is defined for labels and logits.
+    Gradient: from logits finite everywhere, for fractions of gamma too; from probabilities infinite where the loss is, and where a
+    subnormal p has no finite reciprocal. The Hessian diagonal is defined for labels and logits.
     Source: T.-Y. Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, equation 5, with the softmax of section 3.
 
     Parameters

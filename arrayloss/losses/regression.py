@@ -135,8 +135,9 @@ def gaussian_nll_loss(mean: Array, variance: Array, targets: Array, *, full: boo
 
     Parameters
     ----------
-    mean, variance : arrays of one shape and dtype, floating point
-        Predictions; the variance v is positive. It is not clipped: 0 gives an infinite loss or a NaN, a negative one a NaN.
+    mean, variance : arrays of one dtype, floating point
+        Predictions; the variance v is positive. It is not clipped: 0 gives an infinite loss or a NaN, a negative one a NaN. It has the
+        shape of `mean`, each size equal or 1, or is a number; the gradient of a variance that many elements share is the sum.
     targets : array, the shape of `mean`
     full : bool, whether the constant log(2*pi) / 2 is added
     {options}

@@ -44,6 +44,7 @@ MONAI_DICE = [
     ({}, {"softmax": True}),
     ({}, {"softmax": True, "batch": True}),
     ({"squared": True}, {"softmax": True, "squared_pred": True}),
+    ({"soft_labels": True}, {"softmax": True, "soft_label": True}),
     ({"classes": (1, 2)}, {"softmax": True, "include_background": False}),
     ({"activation": "sigmoid"}, {"sigmoid": True}),
     ({"class_weights": (1.0, 2.0, 3.0), "reduction": "sum"}, {"softmax": True, "weight": (1.0, 2.0, 3.0), "reduction": "sum"}),
