@@ -26,8 +26,8 @@ class Call:
         """Gradients of the predictions as they came: of one that was broadcast the sum. That of a single one is no tuple."""
         xp, sums = self.adapter.xp, list(gradients)
         for i, shape in enumerate(self.shapes):
-            if shape != (whole := tuple(sums[i].shape)):
-                axes = tuple([a for a, n in enumerate(whole) if not shape or n != shape[a]])
+            axes = tuple([a for a, n in enumerate(sums[i].shape) if shape[a : a + 1] != (n,)])
+            if axes:
                 total = xp.sum(sums[i], axis=axes, dtype=xp.float64 if self.operation.float64 else xp.float32)
                 sums[i] = xp.reshape(xp.astype(total, sums[i].dtype), shape)
         return tuple(sums) if len(sums) > 1 else sums[0]
@@ -39,6 +39,7 @@ class Adapter:
     conversion = "asarray"  # the function of the library that an error advises
     to_integers, to_floats = ".astype('int64')", ".astype('float32')"  # methods that errors advise
     float64: Any = nullcontext  # a context in which arrays of 64 bits compute, for parts
+    compares_devices = False  # whether an array elsewhere than the predictions is an error
 
     def __init__(self, xp: Any, name: str = "") -> None:
         self.xp = xp
@@ -46,13 +47,14 @@ class Adapter:
 
     def as_array(self, a: Any, like: Array, name: str) -> Array:
         """`a` if it is an array of this library, beside predictions `like`."""
-        if type(a) is type(like):
-            return a
-        refuse_masked(a, name)
-        if self.owns(a):
-            return a
-        rule = f"an array of {self.name}" + ("" if a is like else ", as the predictions are")
-        raise no_array(a, name, rule, f"{self.name}.{self.conversion}")
+        if type(a) is not type(like):
+            refuse_masked(a, name)
+            if not self.owns(a):
+                rule = f"an array of {self.name}" + ("" if a is like else ", as the predictions are")
+                raise no_array(a, name, rule, f"{self.name}.{self.conversion}")
+        if self.compares_devices and a.device != like.device:
+            raise ValueError(f"{name} must be on the device of the predictions, {like.device}; got {a.device}: pass {name}.to(...)")
+        return a
 
     def host_view(self, a: Array) -> Any:
         """What can be read now, without stopping a compiler or waiting for a device, as the host engine sees it; else None."""
@@ -90,11 +92,15 @@ class Adapter:
         sums, pullback = op.vjp(self.xp, call.arrays, self.label_mode(op, call.arrays))
         steps = call.finish(self.xp, op.to_result(self.xp, x, sums()))
         value = next(steps)
-        return value, self.cast(pullback([op.expand_cotangent(self.xp, x, d) for d in next(steps)]), x)
+        return value, self.pull(op, x, pullback, next(steps))
 
     def derivatives(self, call: Call) -> tuple[Arrays, ...]:
         op, arrays = call.operation, call.arrays
         return tuple([self.cast(many, arrays[0]) for many in op.derivatives(self.xp, arrays, self.label_mode(op, arrays))])
+
+    def pull(self, op: Any, x: Array, pullback: Any, cotangents: Sequence[Any]) -> Arrays:
+        """Gradients in the dtype of the predictions from cotangents of the sums."""
+        return self.cast(pullback([op.expand_cotangent(self.xp, x, c) for c in cotangents]), x)
 
     def cast(self, gradients: Sequence[Array], x: Array) -> Arrays:
         """Gradients in the dtype of the predictions: those of 16-bit predictions are computed in float32 and rounded once."""

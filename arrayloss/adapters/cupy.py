@@ -23,17 +23,10 @@ Array = Any
 class CuPy(Adapter):
     """A kernel for all sums, one for the finish, and one for the gradient, which is computed from the inputs again rather than stored."""
 
-    def __init__(self) -> None:
-        super().__init__(library, "cupy")
+    compares_devices = True
 
     def owns(self, a: Any) -> bool:
         return isinstance(a, cupy.ndarray)
-
-    def as_array(self, a: Any, like: Array, name: str) -> Array:
-        a = super().as_array(a, like, name)
-        if a.device != like.device:
-            raise ValueError(f"{name} must be on the device of the predictions, {like.device}; got {a.device}")
-        return a
 
     def forward(self, op: Any, arrays: Sequence[Array]) -> Arrays:
         sums = execute(forward_plan, arrays, op, 1.0, None)
@@ -52,8 +45,7 @@ class CuPy(Adapter):
         shaped = [c.reshape(op.sum_shape(x.shape) if c.ndim else (1,) * x.ndim) if isinstance(c, cupy.ndarray) else c for c in derivatives]
         gradients = execute(gradient_plan, arrays, op, extract(tuple(shaped), arrays))
         if gradients is None:
-            _, pullback = op.vjp(self.xp, call.arrays)
-            gradients = self.cast(pullback([op.expand_cotangent(self.xp, x, c) for c in derivatives]), x)
+            gradients = self.pull(op, x, op.vjp(self.xp, call.arrays)[1], derivatives)
         return value, gradients
 
     def derivatives(self, call: Call) -> tuple[Arrays, ...]:
@@ -82,4 +74,4 @@ class CuPy(Adapter):
         return next(steps), *(next(steps) if has_derivatives else ())
 
 
-ADAPTER = CuPy()
+ADAPTER = CuPy(library, "cupy")

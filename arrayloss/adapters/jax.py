@@ -97,7 +97,7 @@ def _sums_jvp(op: Any, primals: Arrays, tangents: tuple[Any, ...]) -> tuple[Any,
     others = {i: a for i, a in enumerate(primals) if i >= op.predictions and _has_tangent(tangents[i])}
 
     def gradients(cotangents: dict[int, Array]) -> Arrays:
-        return _pull(op, primals[0], pullback, [cotangents.get(i) for i in range(len(outputs))])
+        return _plain.pull(op, primals[0], pullback, [cotangents.get(i) for i in range(len(outputs))])
 
     def sums_of(others: dict[int, Array]) -> dict[int, Array]:
         results = enumerate(_plain.forward(op, [others.get(i, a) for i, a in enumerate(primals)]))
@@ -113,14 +113,9 @@ def _sums_jvp(op: Any, primals: Arrays, tangents: tuple[Any, ...]) -> tuple[Any,
     return outputs, tuple([tangents_out[i] if i in floating else zero_from_primal(s, symbolic_zeros=True) for i, s in enumerate(outputs)])
 
 
-def _pull(op: Any, x: Array, pullback: Any, cotangents: Sequence[Any]) -> Arrays:
-    """Gradients in the dtype of the predictions from cotangents of the sums."""
-    return _plain.cast(pullback([op.expand_cotangent(xp, x, c) for c in cotangents]), x)
-
-
 @partial(jax.jit, static_argnums=0)
 def _gradients(op: Any, arrays: Arrays, cotangents: Sequence[Any]) -> Arrays:
-    return _pull(op, arrays[0], op.vjp(xp, arrays)[1], cotangents)
+    return _plain.pull(op, arrays[0], op.vjp(xp, arrays)[1], cotangents)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -139,9 +134,6 @@ class Jax(Adapter):
 
     conversion = "numpy.asarray"
     float64 = staticmethod(partial(_x64, True))
-
-    def __init__(self) -> None:
-        super().__init__(xp, "jax")
 
     def owns(self, a: Any) -> bool:
         return isinstance(a, jax.Array)
@@ -178,6 +170,6 @@ class Jax(Adapter):
         return tuple([self.cast(many, call.arrays[0]) for many in _derivatives(call.operation, *call.arrays)])
 
 
-ADAPTER = Jax()
+ADAPTER = Jax(xp, "jax")
 FLOAT64[jnp] = ADAPTER.float64
 jax.tree_util.register_pytree_node(Parts, lambda p: (p.arrays, p.sources), lambda sources, arrays: Parts(sources, tuple(arrays)))

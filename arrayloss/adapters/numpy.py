@@ -18,9 +18,6 @@ Array = Any
 class NumPy(Adapter):
     """Blocked sweeps on as many threads as OMP_NUM_THREADS or the affinity of the process allow."""
 
-    def __init__(self) -> None:
-        super().__init__(XP, "numpy")
-
     def host_view(self, a: Array) -> Any:
         return a
 
@@ -61,4 +58,4 @@ def as_native(arrays: Sequence[Array]) -> list[Array]:
     return [a if a.dtype.isnative else a.astype(a.dtype.newbyteorder("=")) for a in map(np.asarray, arrays)]
 
 
-ADAPTER = NumPy()
+ADAPTER = NumPy(XP, "numpy")

@@ -135,7 +135,7 @@ class _Host(torch.autograd.Function):
         ctx.save_for_backward(*tensors, *gradients)
         ctx.set_materialize_grads(False)
         if finish is None:
-            ctx.mark_non_differentiable(*[r for r, name in zip(results, op.outputs, strict=True) if not op.has_gradient(name)])
+            ctx.mark_non_differentiable(*[r for r, n in zip(results, op.outputs, strict=True) if n not in op.terms or n == "weight"])
         return results
 
     @staticmethod
@@ -158,7 +158,7 @@ def _differentiate(op: Any, finish: Any, inputs: Sequence[Tensor], cotangents: S
     """The gradients of the predictions by array code that can be differentiated again; None for a constant one."""
     with torch.enable_grad():
         leaves = [a if a.requires_grad else a.detach() for a in inputs]
-        sums = _apply(_GeneralWithJvp, op, *leaves)
+        sums = _GeneralWithJvp.apply(op, *leaves)
         outputs = sums if finish is None else (next(finish(xp, sums)),)
     outputs, g = zip(*[(o, c) for o, c in zip(outputs, cotangents, strict=True) if c is not None], strict=True)
     places = [i for i in range(op.predictions) if leaves[i].requires_grad]
@@ -170,11 +170,8 @@ def _differentiate(op: Any, finish: Any, inputs: Sequence[Tensor], cotangents: S
 class Torch(Adapter):
     """Chooses between the host engine and the general Function."""
 
-    conversion = "as_tensor"
+    conversion, compares_devices = "as_tensor", True
     to_integers, to_floats = ".long()", ".float()"
-
-    def __init__(self) -> None:
-        super().__init__(xp, "torch")
 
     def host_view(self, a: Tensor) -> Any:
         return (_host_views((a,)) or (None,))[0]
@@ -187,8 +184,6 @@ class Torch(Adapter):
         if a.is_nested or a.layout is not torch.strided:
             kind, remedy = ("torch.nested", "to_padded_tensor(0.0) and where=") if a.is_nested else (a.layout, "to_dense()")
             raise TypeError(f"{name} must be a dense tensor; got {kind}: pass {name}.{remedy}")
-        if a.device != like.device:
-            raise ValueError(f"{name} must be on the device of the predictions, {like.device}; got {a.device}: pass {name}.to(...)")
         is_marked = type(a) not in PLAIN and type(a).__torch_dispatch__ is Tensor.__torch_dispatch__  # images and masks of other packages
         return a.as_subclass(Tensor) if is_marked else a
 
@@ -227,18 +222,13 @@ class Torch(Adapter):
         views = None if needs_grad and _need_grad(arrays[op.predictions :]) else _host_views(arrays)
         if views is None:
             if not torch.compiler.is_compiling():
-                sums = _apply(_GeneralWithJvp, op, *arrays)
+                sums = _GeneralWithJvp.apply(op, *arrays)
             else:  # without a gradient no Function: dynamo would hand our forward a context
-                sums = _apply(_General, op, *arrays) if needs_grad else _forward(op, arrays)
+                sums = _General.apply(op, *arrays) if needs_grad else _forward(op, arrays)
             return sums if finish is None else (next(finish(xp, sums)),)
         if needs_grad:
-            return _apply(_Host, op, finish, views, *arrays)
+            return _Host.apply(op, finish, views, *arrays)
         return torch_host.forward(op, finish, views, arrays[0].dtype)
-
-
-def _apply(function: Any, *args: Any) -> Any:
-    """`Function.apply`, which has no type (torch 2.13)."""
-    return function.apply(*args)
 
 
 def _host_views(arrays: Sequence[Tensor]) -> list[Any] | None:
@@ -249,5 +239,5 @@ def _need_grad(arrays: Sequence[Tensor]) -> bool:
     return torch.is_grad_enabled() and any(a.requires_grad for a in arrays)
 
 
-ADAPTER = Torch()
+ADAPTER = Torch(xp, "torch")
 torch.utils._pytree.register_pytree_node(Parts, lambda p: (list(p.arrays), p.sources), lambda a, sources: Parts(sources, tuple(a)))

@@ -72,9 +72,6 @@ class Operation:
         """Whether one gradient serves every cotangent: there is one term, and an entry of the predictions moves one entry of its sums."""
         return self.blocked and len(self.terms) - ("weight" in self.terms) == 1
 
-    def has_gradient(self, output: str) -> bool:
-        return output in self.terms and output != "weight"
-
     def to_result(self, xp: Any, x: Array, sums: Sequence[Array]) -> tuple[Array, ...]:
         """Sums in the shape and dtype that a caller sees."""
         shape = self.result_shape(x.shape)

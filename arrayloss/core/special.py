@@ -149,9 +149,9 @@ def labels_to_int32(xp: Any, labels: Array, classes: int) -> Array:
     return labels
 
 
-@native_first
 def label_range(xp: Any, a: Array) -> tuple[int, int]:
-    """The smallest and the largest label, read now."""
+    """The smallest and the largest label, read now. Unsigned integers have no minimum in PyTorch 2.13."""
+    a = as_index(xp, a)
     return int(xp.min(a)), int(xp.max(a))
 
 
@@ -274,16 +274,11 @@ def nll_and_grad_at_label(xp: Any, x: Array, labels: Array, axis: int) -> tuple[
         slope = slope if weight is None else weight * slope
         if base is None:
             return slope
-        slope = slope - base
-        return scatter_label(xp, slope, labels, gather_label(xp, slope, labels, axis) + sum_base(xp, base, x.shape[axis]), axis)
+        slope, whole = slope - base, xp.sum(base) if dtypes.is_array(base) else base * x.shape[axis]
+        return scatter_label(xp, slope, labels, gather_label(xp, slope, labels, axis) + whole, axis)
 
     def base_nll(base: Any) -> Array:
         base = base if dtypes.is_array(base) else base * xp.ones_like(x)
         return xp.sum(multiply_no_nan(xp, base, xp.log(s) - minus_max(x)), axis=axis, keepdims=True)
 
     return xp.where(is_likely, nll_if_likely, xp.log(s) - d_y), rest / s, grad, base_nll
-
-
-def sum_base(xp: Any, base: Any, classes: int) -> Any:
-    """The sum over the classes of a number for each of them, or of one for all."""
-    return xp.sum(base) if dtypes.is_array(base) else base * classes

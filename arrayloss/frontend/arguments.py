@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 from arrayloss.adapters.dispatch import adapter_of
@@ -69,12 +70,12 @@ class Arguments:
 
     def check_fractions(self, where: ArrayRef | None) -> None:
         """Raise on floating targets beyond 0 to 1, such as masks of 0 and 255. The first 2**16 are looked at, where they may be read."""
-        index: tuple[slice, ...] = ()
-        views, room = [self.adapter.host_view(self.arrays[ref.index]) for ref in (self.fractions, where) if self.fractions and ref], 2**16
-        if not views or any(v is None for v in views):
+        if self.fractions is None:
             return
-        for n in reversed(self.shape):
-            index, room = (slice(room), *index), max(1, room // max(n, 1))
+        views = [self.adapter.host_view(self.arrays[ref.index]) for ref in (self.fractions, where) if ref]
+        if any(v is None for v in views):
+            return
+        index = [slice(2**16 // max(1, prod(self.shape[i + 1 :])) or 1) for i in range(self.ndim)]
         t, *mask = [v.block((..., *index)) if hasattr(v, "block") else v[(..., *index)] for v in views]
         low, high = [extreme(initial=0.5, where=mask[0] if mask else True) for extreme in (t.min, t.max)]
         if low < -1e-3 or high > 1.001:
@@ -174,19 +175,21 @@ class Arguments:
 
     def per_element(self, name: str, value: Any, event_axes: Sequence[int]) -> Any:
         """Weights or a mask: a number, or an array with the dimensions of the unreduced loss, each size equal or 1."""
-        if is_number(value) and name != "where":
+        if name == "where":
+            value = special.constant(self.xp, bool(value), self.xp.bool, self.x) if is_boolean(value) else value
+            if dtypes.kind(getattr(value, "dtype", None)) != "bool":
+                got = dtypes.name(value.dtype) if hasattr(value, "dtype") else type(value).__name__
+                raise TypeError(f"where must be boolean, True where an element counts; got {got}: pass mask != 0")
+        elif is_number(value):
             return number(name, value)
-        if name == "where" and is_boolean(value):
-            value = special.constant(self.xp, bool(value), self.xp.bool, self.x)
+        elif not hasattr(value, "dtype"):
+            raise TypeError(f"{name} must be a number or an array; got {type(value).__name__}")
         a = self.adapter.as_array(value, self.x, name)
         every_axis = tuple([1 if i in event_axes else n for i, n in enumerate(self.shape)])
         elements = tuple([n for i, n in enumerate(self.shape) if i not in event_axes])
-        shape = full = tuple(a.shape)
-        if not shape:
-            full = (1,) * self.ndim
-        elif len(shape) == len(elements):
-            sizes = iter(shape)
-            full = tuple([1 if i in event_axes else next(sizes) for i in range(self.ndim)])
+        shape, sizes = tuple(a.shape), iter(a.shape or (1,) * self.ndim)
+        has_axes = shape and len(shape) != len(elements)  # of the events too
+        full = tuple(sizes) if has_axes else tuple([1 if i in event_axes else next(sizes) for i in range(self.ndim)])
         if len(full) != self.ndim or any(n not in (1, m) for n, m in zip(full, every_axis, strict=True)):
             text = f"{name} must have the shape of the unreduced loss, {elements}, each size equal or 1; got {shape}"
             hint = name == "weights" and self.ndim and shape == (self.shape[-1 if self.class_axis is None else self.class_axis],)

@@ -90,10 +90,8 @@ def is_boolean(value: Any) -> bool:
 
 def is_number(value: Any) -> bool:
     """Whether it is a Python number or a NumPy scalar, but no boolean."""
-    if isinstance(value, (int, float)):
-        return not isinstance(value, bool)
     is_scalar = type(value).__module__ == "numpy" and hasattr(value, "__float__") and not hasattr(value, "__array_finalize__")  # no array
-    return is_scalar and not is_boolean(value)
+    return (is_scalar or isinstance(value, (int, float))) and not is_boolean(value)
 
 
 def number(name: str, value: Any, low: float = -inf, high: float = inf, above: float = -inf) -> float:

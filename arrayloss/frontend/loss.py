@@ -170,7 +170,7 @@ class Loss(Algebra, Generic[P]):
         return f"<loss {self.name}{inspect.Signature(plain)}>"
 
     def __reduce__(self) -> Any:
-        return self._function.__qualname__ if self is self._base else (_bind, (self._base, self._options))
+        return self._function.__qualname__ if self is self._base else (partial(self._base.bind, **self._options), ())
 
 
 @overload
@@ -185,10 +185,6 @@ def loss(function: Any = None, /, *, properties: Any = None) -> Any:
     `properties` is a function of the loss's own parameters, by keyword, that returns its `Properties`.
     """
     return partial(Loss, properties=properties) if function is None else Loss(function)
-
-
-def _bind(base: Loss[Any], options: dict[str, Any]) -> Loss[Any]:
-    return base.bind(**options)
 
 
 def _constant(name: str, value: Any) -> Any:
