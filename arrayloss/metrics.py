@@ -94,11 +94,12 @@ def _count_labels(arguments: Any, op: Any, predictions: Array) -> tuple[Array, .
         a = xp.reshape(xp.broadcast_to(a, rows), (-1,))
         return a if is_counted is None else a[xp.reshape(xp.broadcast_to(is_counted, rows), (-1,))]
 
-    p, t = (special.as_index(xp, flat(a)) for a in (labels, targets))
+    p, t = flat(labels), flat(targets)
     op.labels.check(xp, t)
     low, high = special.label_range(xp, p) if 0 not in p.shape else (0, 0)
     if low < 0 or high >= classes:
         raise ValueError(f"predictions must be labels from 0 to {classes - 1}; got {low if low < 0 else high}")
+    p, t = special.as_index(xp, p), special.as_index(xp, t)
     factors = [flat(arrays[w.index]) if isinstance(w, ArrayRef) else w * xp.ones_like(t, dtype=xp.float64) for w in op.weights]
     kept = [a for a in range(len(shape)) if a != axis and a not in op.reduce]
     sizes, place, is_hit = [shape[a] for a in kept], 0, p == t

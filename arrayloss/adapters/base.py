@@ -26,7 +26,7 @@ class Call:
         """Gradients of the predictions as they came: of one that was broadcast the sum. That of a single one is no tuple."""
         xp, sums = self.adapter.xp, list(gradients)
         for i, shape in enumerate(self.shapes):
-            axes = tuple([a for a, n in enumerate(sums[i].shape) if shape[a : a + 1] != (n,)])
+            axes = tuple([a for a, n in enumerate(sums[i].shape) if not shape or shape[a : a + 1] == (1,) != (n,)])
             if axes:
                 total = xp.sum(sums[i], axis=axes, dtype=xp.float64 if self.operation.float64 else xp.float32)
                 sums[i] = xp.reshape(xp.astype(total, sums[i].dtype), shape)

@@ -32,6 +32,10 @@ class Traced(special.Native):
     def as_index(self, a: Tensor) -> Tensor:
         return a if a.dtype == torch.int32 else a.to(torch.int64)
 
+    def label_range(self, a: Tensor) -> tuple[int, int]:
+        low, high = a.to(torch.int64).aminmax()  # unsigned integers have no minimum (torch 2.13)
+        return int(low), int(high)
+
     def labels_to_int32(self, labels: Tensor, classes: int) -> Tensor:
         """Compiled, choices by 64 bits take twice the time. Unsigned integers have no order (torch 2.13)."""
         labels = labels.to(torch.int64) if labels.dtype in (torch.uint16, torch.uint32, torch.uint64) else labels

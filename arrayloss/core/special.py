@@ -149,9 +149,9 @@ def labels_to_int32(xp: Any, labels: Array, classes: int) -> Array:
     return labels
 
 
+@native_first
 def label_range(xp: Any, a: Array) -> tuple[int, int]:
-    """The smallest and the largest label, read now. Unsigned integers have no minimum in PyTorch 2.13."""
-    a = as_index(xp, a)
+    """The smallest and the largest label, read now."""
     return int(xp.min(a)), int(xp.max(a))
 
 
