@@ -46,9 +46,9 @@ from .core.operation import ArrayRef
 from .core.parts import Parts, Source
 from .frontend.build import overlap_sums
 from .frontend.check import choice, normal_axes, normal_axis, number
-from .frontend.one_hot import one_hot
 from .frontend.options import OverlapOptions, checked
 from .losses.segmentation import Link, as_masks, link
+from .one_hot import one_hot
 
 __all__ = ["accuracy", "confusion", "dice", "f1", "f_beta", "jaccard", "precision", "recall"]
 
