@@ -15,6 +15,7 @@ EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloa
 HALVES = ("float16", "bfloat16")
 # The compiler of PyTorch 2.6 breaks a graph where it meets a dataclass or a cache.
 WHOLE_GRAPHS = util.find_spec("torch") is None or not version("torch").startswith("2.6.")
+needs_whole_graphs = pytest.mark.skipif(not WHOLE_GRAPHS, reason="the compiler of PyTorch 2.6 follows no dataclasses and caches")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from arrayloss import use_engine
 from arrayloss.engine import host
 from arrayloss.engine.c import program
 
-from .helpers import BACKENDS, WHOLE_GRAPHS, assert_same, several
+from .helpers import BACKENDS, WHOLE_GRAPHS, assert_same, needs_whole_graphs, several
 from .operations import Case, info_nce_loss, norm_loss
 
 
@@ -111,7 +111,7 @@ class TestTorch:
             torch.compile(sample.function(tensor), fullgraph=WHOLE_GRAPHS, backend="aot_eager")(x).sum().backward()
         assert_same(x.grad, sample.reference[1])
 
-    @pytest.mark.skipif(not WHOLE_GRAPHS, reason="PyTorch 2.6 exports no program that meets a dataclass or a cache")
+    @needs_whole_graphs
     def test_export(self, spine: Case) -> None:
         """A program without Python."""
 

@@ -19,8 +19,7 @@ Tensors = tuple[Tensor, ...]
 SMALL = host.BLOCK  # beyond it arrays are views by DLPack: `Tensor.numpy` pins the size of a storage, but takes 1 us less
 HALF = (torch.float16, torch.bfloat16)
 _DLPACK_IS_READ_ONLY = np.lib.NumpyVersion(np.__version__) < "2.1.0"
-# PyTorch's threads spin for milliseconds behind a parallel region, and others would wait for a core: they do our work too.
-_team: list[Any] = []
+_team: list[Any] = []  # PyTorch's own threads do our work too: they spin behind a parallel region, and others would wait for a core
 with suppress(OSError, AttributeError):  # where OpenMP is GNU's, or has its functions
     _team.append(ctypes.CDLL(os.path.join(os.path.dirname(torch.__file__), "lib", "libtorch_cpu.so")).GOMP_parallel)
     os.register_at_fork(after_in_child=_team.clear)  # they are not in the child

@@ -94,7 +94,7 @@ class Parts:
         return Parts(self.sources, tuple(map(add, self.arrays, other.arrays)))
 
     def __sub__(self, other: Any) -> Parts:
-        return self + other.map(neg) if isinstance(other, Parts) else NotImplemented
+        return self + (other.map(neg) if isinstance(other, Parts) else other)
 
     __radd__ = __add__
 

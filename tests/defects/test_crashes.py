@@ -24,6 +24,7 @@ import pytest
 
 import arrayloss as al
 
+from ..helpers import needs_whole_graphs
 from .on_a_mesh import CASES, compare
 
 torch = pytest.importorskip("torch")
@@ -111,6 +112,7 @@ def quiet() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.exhaustive) for n in VARYING])
+@needs_whole_graphs
 def test_a_second_value_of_an_option_compiles(name: str, quiet: None) -> None:
     """The compiler makes a symbol of a number that changes, which has no attributes to ask for. Numbers, integers and tuples."""
     loss, t, values = VARYING[name]
@@ -138,6 +140,7 @@ def _both(x: Any, y: Any, gamma: float) -> Any:
 
 
 @pytest.mark.parametrize("function", [_bound, *[pytest.param(f, marks=pytest.mark.exhaustive) for f in (_of_parts, _metric, _both)]])
+@needs_whole_graphs
 def test_a_loss_bound_inside_a_compiled_function_takes_any_batch(function: Any, quiet: None) -> None:
     """Sizes and options that vary; beside `bind` parts, metrics, combinations, gradients and curvatures."""
     compiled = torch.compile(function, fullgraph=True, dynamic=True, backend="eager")
@@ -149,6 +152,7 @@ def test_a_loss_bound_inside_a_compiled_function_takes_any_batch(function: Any, 
 @pytest.mark.parametrize(
     "loss", [al.softmax_cross_entropy, *[pytest.param(s, marks=pytest.mark.exhaustive) for s in (al.nll_loss, softmax_dice)]]
 )
+@needs_whole_graphs
 def test_a_batched_gradient_compiles(loss: Any, quiet: None) -> None:
     """`vmap` of `grad` inside `torch.compile`, of labels, of log-probabilities and of overlaps."""
     x, y = torch.randn(3, 6, 3), LABELS.expand(3, 6).contiguous()
@@ -173,6 +177,7 @@ SOME = ("class weights", "combination")
 
 
 @pytest.mark.parametrize("name", [n if n in SOME else pytest.param(n, marks=pytest.mark.exhaustive) for n in EXPORTED])
+@needs_whole_graphs
 def test_an_exported_program_takes_any_batch(name: str, quiet: None) -> None:
     """With a named axis a batch was compared with the number of classes, so that no program was made for one of three samples."""
     loss, t = EXPORTED[name]
@@ -189,6 +194,7 @@ def test_an_exported_program_takes_any_batch(name: str, quiet: None) -> None:
 
 
 @pytest.mark.exhaustive
+@needs_whole_graphs
 def test_an_exported_program_takes_images_of_any_size(quiet: None) -> None:
     """The height was compared with the number of classes."""
 

@@ -213,6 +213,6 @@ def test_a_loss_of_the_same_name_does_not_answer_for_ours() -> None:
         al.huber_loss.parts(x, t) + theirs.parts(x, t)
     with pytest.raises(ValueError, match=r"parts must be those of huber_loss; got parts of .*huber_loss"):
         al.huber_loss.finish(theirs.parts(x, t))
-    with pytest.raises(ValueError, match="parts must be those of this combination"):
+    with pytest.raises(ValueError, match="parts must be those of huber_loss"):
         (al.huber_loss + al.squared_error).finish((theirs + al.squared_error).parts(x, t))
     assert theirs.finish(theirs.parts(x, t) + theirs.parts(x, t)) == 5
