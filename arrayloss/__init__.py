@@ -8,6 +8,7 @@ from .core.parts import Parts
 from .engine.choice import use_engine
 from .frontend.combination import Combination
 from .frontend.loss import Loss, Properties, loss
+from .frontend.outputs import Outputs, outputs
 from .losses.binary import binary_cross_entropy, sigmoid_cross_entropy, sigmoid_focal_loss
 from .losses.divergence import kl_divergence
 from .losses.multiclass import cross_entropy, nll_loss, softmax_cross_entropy, softmax_focal_loss
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Combination",
     "Loss",
+    "Outputs",
     "Parts",
     "Properties",
     "binary_cross_entropy",
@@ -37,6 +39,7 @@ __all__ = [
     "metrics",
     "nll_loss",
     "one_hot",
+    "outputs",
     "sigmoid_cross_entropy",
     "sigmoid_focal_loss",
     "softmax_cross_entropy",
