@@ -7,10 +7,10 @@ Every array library, masks, weights, parts and autograd follow. `special` has st
 """
 
 from .core import special
-from .frontend.build import binary, coupled, elementwise, overlap, rows, sequences
+from .frontend.build import binary, coupled, elementwise, overlap, rows, sequences, signed
 from .frontend.check import at_least, choice, fraction, per_class, positive
 from .frontend.loss import Properties, loss
-from .frontend.options import BinaryOptions, ElementOptions, OverlapOptions, RowOptions
+from .frontend.options import BinaryOptions, ElementOptions, OverlapOptions, RowOptions, SignOptions
 
 __all__ = [
     "BinaryOptions",
@@ -18,6 +18,7 @@ __all__ = [
     "OverlapOptions",
     "Properties",
     "RowOptions",
+    "SignOptions",
     "at_least",
     "binary",
     "choice",
@@ -30,5 +31,6 @@ __all__ = [
     "positive",
     "rows",
     "sequences",
+    "signed",
     "special",
 ]

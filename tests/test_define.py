@@ -72,7 +72,7 @@ def _hinge(xp: Any, x: Array, t: Array, margin: float) -> Iterator[Array]:
 
 
 @loss
-def squared_hinge_loss(
+def binary_hinge_loss(
     predictions: Array, targets: Array, *, margin: float = 1.0, class_weights: Any = None, **options: Unpack[BinaryOptions]
 ) -> Array:
     """Yes/no decisions, that are to be right by a margin."""
@@ -201,7 +201,7 @@ OWN = {
         pinball_loss, (X,), (Y,), {"quantile": 0.25}, lambda x: np.maximum(0.75 * (x - Y), 0.25 * (Y - x)), elements="entries"
     ),
     "binary": Own(
-        squared_hinge_loss, (X,), (MASKS,), {"margin": 2}, lambda x: np.maximum(2 - (2 * MASKS - 1) * x, 0) ** 2, elements="entries"
+        binary_hinge_loss, (X,), (MASKS,), {"margin": 2}, lambda x: np.maximum(2 - (2 * MASKS - 1) * x, 0) ** 2, elements="entries"
     ),
     "rows of labels": Own(brier_loss, (P,), (LABELS,), {}, lambda p: ((p - np.eye(3)[LABELS]) ** 2).sum(1)),
     "rows": Own(brier_loss, (P,), (P[::-1],), {"axis": 1}, lambda p: ((p - P[::-1]) ** 2).sum(1)),
@@ -330,7 +330,7 @@ def test_options_of_the_family_are_checked(own: Own) -> None:
 def test_own_parameters_are_checked() -> None:
     for bad, error in (
         (lambda: pinball_loss(X, Y, quantile=2), "quantile must be from 0 to 1; got 2"),
-        (lambda: squared_hinge_loss.bind(margin=0), "margin must be above 0; got 0"),
+        (lambda: binary_hinge_loss.bind(margin=0), "margin must be above 0; got 0"),
         (lambda: region_loss.bind(power=0.5), "power must be at least 1; got 0.5"),
         (lambda: choice("mode", "c", ("a", "b")), "mode must be 'a' or 'b'; got 'c'"),
     ):

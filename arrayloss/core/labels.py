@@ -21,6 +21,7 @@ class Labels:
     ignore: tuple[int, ...] = ()  # each a value of the labels' dtype
     binary: bool = False  # 0 and 1, one for every entry; the kernel gets booleans
     numbers: bool = False  # 0 and 1, which the kernel gets as floating point
+    signs: bool = False  # of binary ones: -1 and 1
 
     def not_ignored(self, xp: Any, t: Array, event_axes: tuple[int, ...]) -> Array:
         """Where no label is ignored; an element counts as a whole."""
@@ -39,7 +40,7 @@ class Labels:
         if mode == "raise":
             self.check(xp, t)
         elif mode == "nan":
-            t = special.labels_to_int32(xp, t, self.classes)
+            t = t if self.signs else special.labels_to_int32(xp, t, self.classes)
             valid = self._valid(t)
             t = t if valid is None else xp.where(valid, t, 0)
             valid = xp.all(valid, axis=event_axes, keepdims=True) if valid is not None and self.binary and event_axes else valid
@@ -53,6 +54,8 @@ class Labels:
         if dtypes.kind(t.dtype) == "bool":
             return None if self.classes >= 2 else ~t
         low, high = dtypes.integer_range(t.dtype)
+        if self.signs:  # an unsigned integer has no -1, and libraries compare it with 255
+            return (t == 1) | (t == -1) if low < 0 else t == 1
         below = t < self.classes if self.classes <= high else None
         above = t >= 0 if low < 0 else None
         return below if above is None else above if below is None else above & below
@@ -60,15 +63,21 @@ class Labels:
     def check(self, xp: Any, t: Array) -> None:
         """Raise where a label is out of range. Reads two numbers: for host memory only."""
         low, high = dtypes.integer_range(t.dtype)
-        if (low >= 0 and high < self.classes) or 0 in t.shape:
+        if 0 in t.shape or (special.is_boolean(t) if self.signs else low >= 0 and high < self.classes):
+            return
+        if self.signs and bool(xp.all(self._valid(t))):
             return
         low, high = special.label_range(xp, t)
-        if low >= 0 and high < self.classes:
+        if not self.signs and low >= 0 and high < self.classes:
             return
-        what = "0 or 1" if self.binary else f"labels from 0 to {self.classes - 1}"
-        text = f"integer targets must be {what}; got {low if low < 0 else high}"
+        first = -1 if self.signs else 0
+        what = f"{first} or 1" if self.binary else f"labels from 0 to {self.classes - 1}"
+        wrong = low if low < first else high if high >= self.classes else 0
+        text = f"integer targets must be {what}; got {wrong}"
         if low == -100:
             text += " (pass ignore_index=-100 to leave those elements out)"
         elif self.binary and high > 1 and low >= 0:
             text += f" (a mask of 0 and {high} is `targets == {high}`)"
+        elif self.signs and low == 0:
+            text += " (targets of 0 and 1 are `targets == 1`)"
         raise ValueError(text)

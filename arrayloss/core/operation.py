@@ -170,10 +170,10 @@ class Operation:
         if self.half:
             arrays = [xp.astype(a, xp.float32) if dtypes.kind(a.dtype) == "half" else a for a in arrays]
         if mask is not None and not self.is_coupled:
-            shape = self.mask_shape(arrays[0].shape)
+            shape, legal = self.mask_shape(arrays[0].shape), int(labels is not None and labels.signs)
             for i in [*range(0 if self.gathers else self.predictions), *[a.index for _, a in self.arguments if type(a) is ArrayRef]]:
                 if self.mask_shape(arrays[i].shape) == shape:
-                    neutral = NEUTRAL if i < self.predictions else False if dtypes.kind(arrays[i].dtype) == "bool" else 0
+                    neutral = NEUTRAL if i < self.predictions else False if dtypes.kind(arrays[i].dtype) == "bool" else legal
                     arrays[i] = xp.where(mask, arrays[i], neutral)
         valid = None
         if labels is not None:

@@ -83,6 +83,11 @@ def split_sign(xp: Any, x: Array) -> tuple[Array, Array]:
     return is_positive, xp.where(is_positive, x, -x)
 
 
+def sign(xp: Any, x: Array) -> Array:
+    """-1, 0 or 1, flat at 0 too. A NaN stays: array-api-compat's for PyTorch writes it by a mask, which `vmap` refuses."""
+    return xp.where(x > 0, 1.0, xp.where(x < 0, -1.0, 0 * x))
+
+
 def divide(xp: Any, a: Array, b: Array, at_0_over_0: Any) -> Array:
     """a / b with a value (or a function that gives it) for 0 / 0; a / 0 stays infinite.
 
@@ -124,6 +129,11 @@ def is_boolean(t: Array) -> bool:
 def as_float(xp: Any, t: Array, like: Array) -> Array:
     """Boolean targets as numbers of the dtype of `like`; others as they are."""
     return xp.astype(t, like.dtype) if is_boolean(t) else t
+
+
+def as_sign(xp: Any, t: Array, like: Array) -> Array:
+    """Boolean targets as -1 and 1 in the dtype of `like`; others as they are."""
+    return 2 * xp.astype(t, like.dtype) - 1 if is_boolean(t) else t
 
 
 @native_first

@@ -56,8 +56,8 @@ class Arguments:
             raise ValueError(f"ignore_index is for labels; got {ignore_index!r} with {dtypes.name(t.dtype)} targets: pass where=")
         return self.add_array(self._cast(t, name))
 
-    def binary_targets(self, targets: Array, ignore_index: Any, *, numbers: bool = False) -> ArrayRef:
-        """Targets from 0 to 1: floating point, used as they are, or integers and booleans, which are checked."""
+    def binary_targets(self, targets: Array, ignore_index: Any, *, numbers: bool = False, signs: bool = False) -> ArrayRef:
+        """Targets from 0 to 1 (`signs`: from -1 to 1): floating point, used as they are, or integers and booleans, which are checked."""
         t = self.adapter.as_array(targets, self.x, "targets")
         self._check_same_shape(t, "targets")
         if dtypes.kind(t.dtype) not in INTEGERS:
@@ -65,7 +65,7 @@ class Arguments:
             self.fractions = None if numbers else ref
             return ref
         ref = self.add_array(t)
-        self.labels = Labels(ref.index, 2, ignored_labels(ignore_index, t.dtype), binary=True, numbers=numbers)
+        self.labels = Labels(ref.index, 2, ignored_labels(ignore_index, t.dtype), binary=True, numbers=numbers, signs=signs)
         return ref
 
     def check_fractions(self, where: ArrayRef | None) -> None:

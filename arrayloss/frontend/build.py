@@ -14,7 +14,7 @@ from arrayloss.core.operation import ArrayRef, Operation
 
 from .arguments import INTEGERS, Arguments
 from .check import Parameter, choice, chosen_classes, normal_axes, normal_axis, per_class
-from .options import BinaryOptions, ElementOptions, OverlapOptions, RowOptions, check_normalizer, checked
+from .options import BinaryOptions, ElementOptions, OverlapOptions, RowOptions, SignOptions, check_normalizer, checked
 
 Array = Any
 Arrays = Array | dict[str, Array]
@@ -42,6 +42,14 @@ def binary(
     t = arguments.binary_targets(targets, options["ignore_index"])
     factors = () if class_weights is None else (arguments.parameter("class_weights", class_weights),)
     return _of_elements(arguments, kernel, {"t": t, **parameters}, options, factors=factors, positives=t)
+
+
+def signed(kernel: Kernel, predictions: Arrays, targets: Array, options: Any, **parameters: Any) -> Call:
+    """Every entry is a decision with the target -1 or 1. The kernel gets booleans, or floating point: `special.as_sign` makes numbers."""
+    options = checked(options, SignOptions, parameters)
+    arguments = Arguments(predictions)
+    t = arguments.binary_targets(targets, options["ignore_index"], signs=True)
+    return _of_elements(arguments, kernel, {"t": t, **parameters}, options)
 
 
 def rows(

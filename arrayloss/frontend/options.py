@@ -49,6 +49,16 @@ class BinaryOptions(ElementOptions, total=False):
     axis: int | None
 
 
+class SignOptions(ElementOptions, total=False):
+    """Options of losses of decisions whose targets are -1 and 1.
+
+    ignore_index : int or tuple of int
+        Values of integer targets that are masked.
+    """
+
+    ignore_index: Integers
+
+
 class RowOptions(ElementOptions, total=False):
     """Options of losses of one choice among several classes.
 
@@ -99,9 +109,9 @@ class OverlapOptions(TypedDict, total=False):
 
 
 DEFAULTS: dict[str, Any] = {"reduction": "mean", "normalizer": "weights", "absent": "keep"}  # of every other option: None
-BASES: dict[Any, tuple[Any, ...]] = {BinaryOptions: (ElementOptions,), RowOptions: (ElementOptions,)}  # a TypedDict forgets them
+BASES: dict[Any, tuple[Any, ...]] = dict.fromkeys((BinaryOptions, SignOptions, RowOptions), (ElementOptions,))  # a TypedDict forgets them
 OPTIONS: dict[Any, dict[str, Any]] = {  # of each family, with their defaults
-    f: {n: DEFAULTS.get(n) for n in f.__annotations__} for f in (ElementOptions, BinaryOptions, RowOptions, OverlapOptions)
+    f: {n: DEFAULTS.get(n) for n in f.__annotations__} for f in (ElementOptions, BinaryOptions, SignOptions, RowOptions, OverlapOptions)
 }
 _OTHER_LIBRARIES = {"weight": "class_weights or weights", "dim": "axis", "eps": "smooth", "smooth_nr": "smooth", "mask": "where"}
 _OTHER_LIBRARIES |= {"size_average": "reduction", "from_logits": "given"}
