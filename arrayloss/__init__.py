@@ -11,6 +11,16 @@ from .frontend.loss import Loss, Properties, loss
 from .frontend.outputs import Outputs, outputs
 from .losses.binary import binary_cross_entropy, sigmoid_cross_entropy, sigmoid_focal_loss
 from .losses.divergence import kl_divergence
+from .losses.margin import (
+    exponential_loss,
+    hinge_embedding_loss,
+    hinge_loss,
+    margin_ranking_loss,
+    perceptron_loss,
+    smooth_hinge_loss,
+    soft_margin_loss,
+    squared_hinge_loss,
+)
 from .losses.multiclass import cross_entropy, nll_loss, softmax_cross_entropy, softmax_focal_loss
 from .losses.regression import gaussian_nll_loss, huber_loss, log_cosh_loss, squared_error
 from .losses.segmentation import dice_loss, focal_tversky_loss, generalized_dice_loss, jaccard_loss, tversky_loss
@@ -28,23 +38,31 @@ __all__ = [
     "cross_entropy",
     "define",
     "dice_loss",
+    "exponential_loss",
     "focal_tversky_loss",
     "gaussian_nll_loss",
     "generalized_dice_loss",
+    "hinge_embedding_loss",
+    "hinge_loss",
     "huber_loss",
     "jaccard_loss",
     "kl_divergence",
     "log_cosh_loss",
     "loss",
+    "margin_ranking_loss",
     "metrics",
     "nll_loss",
     "one_hot",
     "outputs",
+    "perceptron_loss",
     "sigmoid_cross_entropy",
     "sigmoid_focal_loss",
+    "smooth_hinge_loss",
+    "soft_margin_loss",
     "softmax_cross_entropy",
     "softmax_focal_loss",
     "squared_error",
+    "squared_hinge_loss",
     "tversky_loss",
     "use_engine",
 ]

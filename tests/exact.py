@@ -23,7 +23,9 @@ def _directory(config: pytest.Config) -> Path | None:
     files = getattr(config, "cache", None)
     if files is None:
         return None
-    sources = [Path(check.__file__).with_name(f"{name}.py").read_bytes() for name in ("definitions", "overlaps", "evaluate", "jets")]
+    sources = [
+        Path(check.__file__).with_name(f"{name}.py").read_bytes() for name in ("definitions", "elements", "overlaps", "evaluate", "jets")
+    ]
     digest = sha256(b"".join(sources)).hexdigest()[:16]
     everything = files.mkdir("exact")
     for other in everything.iterdir():

@@ -131,6 +131,10 @@ PARAMETERS: list[Row] = [
     (sigmoid, (IMAGE, IMAGE), {"pos_weight": (1.0,) * 3}, V, "got shape (3,): pass axis=1"),
     (al.huber_loss, (X, X), {"delta": 0}, V, "delta must be above 0; got 0"),
     (al.gaussian_nll_loss, (X, X, X), {"full": "yes"}, V, "full must be "),
+    (al.smooth_hinge_loss, (X, X), {"smoothing": 0}, V, "smoothing must be above 0; got 0"),
+    (al.hinge_loss, (X, X), {"margin": None}, E, "margin must be a number or "),
+    (al.hinge_loss, (X, X), {"ignore_index": 0}, V, "ignore_index is for labels; got 0 with float64 targets: pass where="),
+    (al.margin_ranking_loss, (X, X[:1], X), {}, V, "scores2 must have the shape of scores1, (4, 3); got (1, 3)"),
 ]
 OVERLAPS: list[Row] = [
     (al.dice_loss, (LENGTH, SPOTS), options, error, message)

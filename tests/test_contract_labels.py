@@ -51,6 +51,45 @@ def test_binary_targets_out_of_range(loss: Any, options: dict[str, Any], wrong: 
     check(xp, loss, x, np.array([0, wrong, 1]).astype(dtype), 1, f"integer targets must be 0 or 1; got {wrong}", options)
 
 
+@pytest.mark.parametrize(
+    ("targets", "dtype", "wrong", "hint"),
+    [
+        ([1, 0, 1], "int64", 0, " (targets of 0 and 1 are `targets == 1`)"),
+        ([1, 255, 1], "uint8", 255, ""),
+        ([1, 127, -1], "int8", 127, ""),
+        ([1, 2**32 + 1, -1], "int64", 2**32 + 1, ""),
+        ([-1, -2, 1], "int32", -2, ""),
+        ([-1, -100, 1], "int64", -100, " (pass ignore_index=-100 to leave those elements out)"),
+    ],
+)
+@pytest.mark.everywhere
+def test_signs_out_of_range(targets: list[int], dtype: str, wrong: int, hint: str, xp: Backend) -> None:
+    """255 is the -1 of an unsigned byte, and 127 * 127 is 1 in 8 bits."""
+    x = np.random.default_rng(0).uniform(0.1, 0.9, size=3)
+    message = f"integer targets must be -1 or 1; got {wrong}{hint}"
+    check(xp, al.squared_hinge_loss, x, np.array(targets).astype(dtype), 1, message, {})
+
+
+@pytest.mark.everywhere
+def test_signs_of_every_kind(xp: Backend) -> None:
+    """Booleans and integers, masked or ignored ones among them whatever they are; numbers are used as they are."""
+    x, signs = np.array([0.5, -2.0, 0.25, 3.0]), np.array([1, -1, -1, 1])
+
+    def losses(t: Any, **options: Any) -> Any:
+        return xp.numpy(al.hinge_loss(xp.array(x), xp.array(t), reduction="none", **options))
+
+    expected = [0.5, 0.0, 1.25, 0.0]
+    for t in (signs, signs.astype(np.int8), signs == 1, signs.astype(float)):
+        assert_array_equal(losses(t), expected)
+    assert_array_equal(losses(signs * 0.5), [0.75, 0.0, 1.125, 0.0])
+    strange = np.array([1, 0, -1, 7])
+    for options in ({"where": xp.array(np.array([True, False, True, False]))}, {"ignore_index": (0, 7)}):
+        assert_array_equal(losses(strange, **options), expected)
+        value, gradient = al.hinge_loss.value_and_grad(xp.array(x), xp.array(strange), **options)
+        assert_array_equal([xp.numpy(value), *xp.numpy(gradient)], [0.875, -0.5, 0.0, 0.5, 0.0])
+    assert_array_equal(losses(signs == 1, ignore_index=0), [0.5, 0.0, 0.0, 0.0])
+
+
 @pytest.mark.everywhere
 def test_integer_distributions_out_of_range(xp: Backend) -> None:
     """A one-hot mask of 0 and 255 would silently weigh 255 times as much."""

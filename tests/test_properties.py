@@ -47,19 +47,39 @@ class Elements:
             t = rng.integers(0, 2, shape)
             t[:20] = 0
             return t
+        if self.kind == "signs":
+            return 2 * rng.integers(0, 2, shape) - 1
+        if self.kind == "counts":
+            return rng.poisson(5.0, shape).astype(float)
         if self.kind == "distribution":
             return np.concatenate([rng.dirichlet(np.ones(CLASSES), N // 2), np.eye(CLASSES)[rng.integers(0, CLASSES, N - N // 2)]])
-        return rng.uniform(size=shape) if self.kind == "unit" else rng.normal(size=shape)
+        t = rng.uniform(size=shape) if self.kind == "unit" else rng.normal(size=shape)
+        t[:20] *= 1e-3 if self.kind == "real" else 1
+        return t
 
     def draw(self, *, wide: bool) -> list[Any]:
         """Predictions from the whole of their domains, or from where nothing is steep."""
-        draws = {"real": self._reals, "logits": self._reals, "masks": self._reals, "positive": self._positives}
-        draws |= {"unit": self._units, "mask_probs": self._units, "probs": self._probs, "log_probs": lambda wide: np.log(self._probs(wide))}
+        draws = {
+            "real": self._reals,
+            "exponents": lambda wide: self._reals(wide).clip(-80, 80),
+            "logits": self._reals,
+            "masks": self._reals,
+            "positive": self._positives,
+        }
+        draws |= {
+            "above_minus_one": lambda wide: self._positives(wide) - 1,
+            "unit": self._units,
+            "mask_probs": self._units,
+            "probs": self._probs,
+            "log_probs": lambda wide: np.log(self._probs(wide)),
+        }
         return [draws[domain](wide) for domain in self.definition.predictions]
 
     def _reals(self, wide: bool) -> Any:
         scale = self.rng.choice([0.3, 3.0, 30.0, 1000.0], (N, *(1 for _ in self.shape[1:]))) if wide else 1.0
-        return scale * self.rng.normal(size=self.shape)
+        x = scale * self.rng.normal(size=self.shape)
+        x[:20] *= 1e-3
+        return x
 
     def _positives(self, wide: bool) -> Any:
         return np.exp(self.rng.uniform(-9, 9, self.shape) if wide else self.rng.uniform(-1, 1, self.shape))
@@ -80,7 +100,11 @@ class Elements:
         t = np.eye(CLASSES)[self.targets] if self.kind == "labels" else self.targets
         domain = self.definition.predictions[0]
         if domain == "real" and self.kind == "real":
-            x[::2] = t[::2] + self.rng.choice([-1, 0, 1], N)[::2] * self.options.get("delta", 1.0)
+            x[::2] = t[::2] + self.rng.choice([-1, 0, 1], N)[::2] * self.options.get("delta", self.options.get("beta", 1.0))
+        elif self.kind == "signs":  # where a hinge begins, and where it becomes a line
+            knots = [0.0, self.options.get("margin", 1.0), 1 - self.options.get("smoothing", 1.0)]
+            x[::2] = self.rng.choice([-1, 1], N // 2) * self.rng.choice(knots, N // 2)
+            others = [np.where(np.arange(N) % 2 == 0, 0.0, p) for p in others]
         elif domain in ("real", "logits", "masks"):
             x[::2] = 0.0
             if domain == "masks" and self.kind == "unit":  # the first of several classes as likely as in the target

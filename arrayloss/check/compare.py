@@ -87,8 +87,8 @@ def check(
         What functions of your own return. Never guessed.
     domain, targets : str
         What goes in: "real", "unit", "positive", or with classes along the last axis "logits", "log_probs", "probs" (several
-        predictions joined by ","); targets "binary", "unit", "real", "labels", "distribution" or "logits". Those of the reference where
-        that is one of our losses.
+        predictions joined by ","); targets "binary", "signs", "unit", "real", "counts", "labels", "distribution" or "logits". Those of
+        the reference where that is one of our losses.
     target_dtype : str
         The dtype of the targets that functions of your own get, or "float" for that of the predictions; by default labels are
         int64 and everything else has the dtype of the predictions.

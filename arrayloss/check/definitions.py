@@ -4,9 +4,9 @@ One definition for each loss and kind of predictions. It says what predictions a
 the loss of one element is, written so that it keeps its digits at any magnitude. Derivatives follow by the rules of differentiation
 (`jets`) at the same precision. Whatever is tested or checked for all losses is found here.
 
-Domains of predictions: "real" (logits and numbers), "positive" and "unit" for losses of elements; "logits", "log_probs" and "probs" for
-those of rows; "masks" and "mask_probs" for those of whole regions. Kinds of targets: "binary", "unit", "real", "labels", "distribution",
-"logits".
+Domains of predictions: "real" (logits and numbers), "exponents", "positive", "above_minus_one" and "unit" for losses of elements; "logits",
+"log_probs" and "probs" for those of rows; "masks" and "mask_probs" for those of whole regions. Kinds of targets: "binary", "signs", "unit",
+"real", "counts", "labels", "distribution", "logits".
 """
 
 from __future__ import annotations
@@ -267,3 +267,6 @@ GAUSSIAN = Bound(4, 4, ZEROS, of_terms=True)
 @define("gaussian_nll_loss", "real positive", "real", {}, {"full": True}, promise=Promise(GAUSSIAN, GAUSSIAN, GAUSSIAN))
 def gaussian_nll_loss(x: Number, v: Number, t: Number, full: bool = False) -> Number:
     return (log(v) + (x - t) ** 2 / v + (mpmath.log(2 * mpmath.pi) if full else 0)) / 2
+
+
+from . import elements  # noqa: E402, F401  # it enters its definitions behind these: the first one of a loss is that of its defaults

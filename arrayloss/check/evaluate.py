@@ -50,7 +50,10 @@ class Definition:
         domain = self.predictions[0]
         if self.whole:
             return self.options[0]["activation"] or "probs"
-        return {"real": "numbers" if self.targets == ("real",) else "logits", "unit": "probs"}.get(domain, domain)
+        words = dict.fromkeys(("real", "exponents", "above_minus_one"), "logits" if "binary" in self.targets else "numbers") | {
+            "unit": "probs"
+        }
+        return str(self.options[0].get("given") or words.get(domain, domain))
 
     def is_hard(self, problem: Problem) -> bool:
         """Whether targets are labels, or 0 and 1."""

@@ -1,8 +1,8 @@
 """The inputs that losses are compared on: synthetic points that reach every corner of a domain, or real data.
 
-A domain is named as in the definitions: "real", "positive" and "unit" for losses of elements, "logits", "log_probs" and "probs" for
-losses of rows of classes, "masks" (logits) and "mask_probs" for losses of whole regions; targets are "binary", "unit", "real",
-"labels", "distribution" or "logits".
+A domain is named as in the definitions: "real", "exponents" (reals whose exponential is finite), "positive", "above_minus_one" and "unit"
+for losses of elements, "logits", "log_probs" and "probs" for losses of rows of classes, "masks" (logits) and "mask_probs" for losses of
+whole regions; targets are "binary", "signs", "unit", "real", "counts", "labels", "distribution" or "logits".
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from .libraries import rounded
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 ROWS = ("logits", "log_probs", "probs")
 WHOLE = ("masks", "mask_probs")
-DOMAINS = ("real", "positive", "unit", *ROWS, *WHOLE)
-TARGETS = ("binary", "unit", "real", "labels", "distribution", "logits")
+DOMAINS = ("real", "exponents", "positive", "above_minus_one", "unit", *ROWS, *WHOLE)
+TARGETS = ("binary", "signs", "unit", "real", "counts", "labels", "distribution", "logits")
+LARGEST = 80.0  # of exponents
 POINTS = ("edges", "grid", "random", "digits")
 
 
@@ -75,7 +76,7 @@ def batches(
     parts = [_digits(domains, targets) if name == "digits" else draw(domains, targets, name, rng, classes) for name in names]
     *predictions, t = [np.concatenate(many) for many in zip(*parts, strict=True)]
     ignored = options.get("ignore_index")
-    if ignored is not None and targets in ("labels", "binary"):
+    if ignored is not None and targets in ("labels", "binary", "signs"):
         t = t.astype(np.int64)
         t[::5] = ignored if isinstance(ignored, int) else ignored[0]
     return [Problem(targets, tuple(predictions), t, -1 if domains[0] in ROWS else None, options)]
@@ -107,12 +108,19 @@ def _positives(shape: Any, rng: np.random.Generator) -> Floats:
 
 
 def _elements(domains: Sequence[str], targets: str, name: str, rng: np.random.Generator, classes: int) -> list[np.ndarray[Any, Any]]:
-    x = _units(name, rng) if domains[0] == "unit" else _positives(40, rng) if domains[0] == "positive" else _reals(name, rng)
-    if targets == "binary":
-        t: Any = np.repeat(np.array([0, 1]), len(x))
+    if domains[0] in ("positive", "above_minus_one"):
+        x: Floats = _positives(40, rng) - (domains[0] != "positive")
+    else:
+        x = _units(name, rng) if domains[0] == "unit" else _reals(name, rng)
+    if domains[0] == "exponents":
+        x = x.clip(-LARGEST, LARGEST)
+    if targets in ("binary", "signs"):
+        t: Any = np.repeat(np.array([0 if targets == "binary" else -1, 1]), len(x))
         x = np.tile(x, 2)
     elif targets == "unit":
         t = rng.uniform(size=len(x))
+    elif targets == "counts":
+        t = np.where(rng.uniform(size=len(x)) < 0.75, rng.poisson(4.0, len(x)), _positives(len(x), rng))
     else:
         t = rng.standard_normal(len(x))
         x = x + t if name != "edges" else x
@@ -202,15 +210,21 @@ def classifier() -> Floats:
 
 def _digits(domains: Sequence[str], targets: str) -> list[np.ndarray[Any, Any]]:
     pixels, labels = digits()
-    if targets == "real":  # every pixel from the mean image of its digit, with the spread of that pixel
+    if targets in ("real", "counts"):  # every pixel from the mean image of its digit, with the spread of that pixel
         mean = np.stack([pixels[labels == c].mean(axis=0) for c in range(10)])[labels]
         spread = np.stack([pixels[labels == c].var(axis=0) for c in range(10)])[labels]
-        return [{"real": mean / 16, "positive": spread / 256 + 0.01}[d] for d in domains] + [pixels / 16]
+        if targets == "counts":
+            numbers = {"exponents": np.log(mean + 0.01), "positive": mean + 0.01, "above_minus_one": mean}
+            return [*(numbers[d] for d in domains), pixels]
+        numbers = {"real": mean / 16, "exponents": np.log(spread / 256 + 0.01), "positive": spread / 256 + 0.01}
+        return [*(numbers[d] for d in domains), pixels / 16]
     logits, hot = classifier(), np.eye(10, dtype=np.int64)[labels]
     soft = 0.9 * hot + 0.01
     log_probs = logits - np.log(np.sum(np.exp(logits), axis=1, keepdims=True))
-    predictions = {"logits": logits, "real": logits, "log_probs": log_probs, "probs": np.exp(log_probs), "unit": 1 / (1 + np.exp(-logits))}
+    signs = 2 * hot - 1
+    predictions = dict.fromkeys(("logits", "real", "exponents"), logits)
+    predictions |= {"log_probs": log_probs, "probs": np.exp(log_probs), "unit": 1 / (1 + np.exp(-logits))}
     return [
         *(predictions[d] for d in domains),
-        {"labels": labels, "binary": hot, "unit": soft, "distribution": soft, "logits": logits / 2}[targets],
+        {"labels": labels, "binary": hot, "signs": signs, "unit": soft, "distribution": soft, "logits": logits / 2}[targets],
     ]

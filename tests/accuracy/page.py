@@ -19,8 +19,8 @@ differ by no more than the sum of their bounds. There is no NaN, and no zero or 
 
 `gamma` is that of the focal losses. `spread` is how far a logit lies below the maximum of its row, as far as it counts: spread/2 is
 counted in relative epsilons (up to twice as many ulps), and a focal loss has it 1 + gamma times. "Soft" are targets that are neither
-labels nor 0 and 1, and all targets of regression. For losses of overlaps "given" is the activation; where `smooth` is 0 every class is
-there, since an absent one has the loss 1 as long as its probabilities do not underflow, and then 0.
+labels nor signs nor 0 and 1, and all targets of regression. For losses of overlaps "given" is the activation; where `smooth` is 0 every
+class is there, since an absent one has the loss 1 as long as its probabilities do not underflow, and then 0.
 
 Results within 8 bits of the smallest normal number are set apart (14 bits for the Hessian diagonal of focal losses, 40 for soft targets
 of focal losses from probabilities, 26 for the divergence): a factor or a correction of them may be subnormal, and XLA makes it 0.
@@ -44,7 +44,10 @@ def printed() -> str:
 
 def _targets(definition: Definition) -> list[str]:
     """The rows of a definition: one where the promise is the same for all targets."""
-    hard, soft = {"labels", "binary"} & set(definition.targets), {"unit", "distribution"} & set(definition.targets) or definition.whole
+    hard, soft = (
+        {"labels", "binary", "signs"} & set(definition.targets),
+        {"unit", "distribution"} & set(definition.targets) or definition.whole,
+    )
     if not hard:
         return ["soft"]
     return ["hard, soft"] if soft and definition.hard == definition.soft else ["hard", "soft"] if soft else ["hard"]

@@ -108,6 +108,11 @@ def _(x: Array, t: Array) -> Array:
     return _torch().huber_loss(x, t, reduction="none")
 
 
+@peer("torch's", "soft_margin_loss", "signs", package="torch")
+def _(x: Array, t: Array) -> Array:
+    return _torch().soft_margin_loss(x, t, reduction="none")
+
+
 @peer("torch's", "gaussian_nll_loss", "real", package="torch")
 def _(x: Array, v: Array, t: Array) -> Array:
     return _torch().gaussian_nll_loss(x, t, v, eps=1e-30, reduction="none")

@@ -17,7 +17,7 @@ import numpy as np
 from arrayloss.check.accuracy import Batch
 from arrayloss.check.definitions import DEFINITIONS, Definition
 from arrayloss.check.libraries import rounded
-from arrayloss.check.points import ROWS, Problem
+from arrayloss.check.points import LARGEST, ROWS, Problem
 from arrayloss.check.ulp import FORMATS
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -94,10 +94,27 @@ def units(dtype: str, dense: bool, rng: np.random.Generator) -> Floats:
 def _elements(
     definition: Definition, kind: str, options: Options, dtype: str, dense: bool, rng: np.random.Generator
 ) -> tuple[tuple[Floats, ...], Any]:
-    x = (units if definition.predictions[0] == "unit" else reals)(dtype, dense, rng)
+    domain = definition.predictions[0]
+    x = (units if domain == "unit" else reals)(dtype, dense, rng)
+    if domain in ("exponents", "positive", "above_minus_one"):
+        x = np.clip(x, -LARGEST, LARGEST) if domain == "exponents" else np.unique(np.abs(x[x != 0]))
     t: Any
-    if kind == "binary":
-        x, t = np.tile(x, 2), np.repeat([0, 1], len(x))
+    if kind in ("binary", "signs"):
+        x, t = np.tile(x, 2), np.repeat([-1 if kind == "signs" else 0, 1], len(x))
+        if kind == "signs":  # every kink
+            knots = [options.get("margin", 1.0), 1 - options.get("smoothing", 1.0)]
+            kinks = np.concatenate([_neighbours(knots, dtype), _neighbours(-np.array(knots), dtype)])
+            x, t = np.concatenate([x, kinks, kinks]), np.concatenate([t, np.repeat([-1, 1], len(kinks))])
+    elif kind == "counts":
+        t = _as_held(rng.choice([0.0, 0.5, 1.0, 2.0, 3.0, 7.0, 8.0, 12.0, 1000.0, 0.3, 2.6, 1e-4, 1.0001], 2 * len(x)), dtype)
+        size = np.tile(x, 2)
+        near = _as_held(np.log(t + (t == 0)) if domain == "exponents" else t * (1 + rng.uniform(-1e-3, 1e-3, len(t))), dtype)
+        if domain == "above_minus_one":
+            low = _as_held(-np.concatenate([1 - 2.0 ** -np.arange(1, 20), np.geomspace(1e-30, 0.5, 20)]), dtype)
+            x, t = np.concatenate([size, near, low]), np.concatenate([t, t, np.resize(t, len(low))])
+        else:
+            keep = (near > 0) | (domain == "exponents")
+            x, t = np.concatenate([size, near[keep]]), np.concatenate([t, t[keep]])
     elif kind == "unit":
         t = np.concatenate([[0.0, 1.0], units(dtype, dense, rng), 0.5 + np.array([-0.125, 0.0, 0.125])])
         own = _as_held(1 / (1 + np.exp(-np.clip(x, -700, 700))) if definition.predictions[0] == "real" else x, dtype)
@@ -106,12 +123,13 @@ def _elements(
         t = np.zeros_like(x)
         away = _as_held(np.exp(rng.uniform(-9, 9, len(x))), dtype)
         near: Floats = rounded(away + x * away * 1e-3, dtype).astype(np.float64)
-        knot = options.get("delta", 1.0)
+        knot = options.get("delta", options.get("beta", 1.0))
         kinks = _neighbours([knot, knot / 2, 2 * knot], dtype)
         x = np.concatenate([x, near, away, kinks, -kinks])
         t = np.concatenate([t, away, away, 0 * kinks, 0 * kinks])
     others = definition.predictions[1:]
-    return (x, *[_as_held(np.exp(rng.uniform(-6, 9, len(x))), dtype) if d == "positive" else rng.permutation(x) for d in others]), t
+    draws = {"positive": lambda: np.exp(rng.uniform(-6, 9, len(x))), "exponents": lambda: rng.uniform(-18, 12, len(x))}
+    return (x, *[_as_held(draws[d](), dtype) if d in draws else rng.permutation(x) for d in others]), t
 
 
 def _rows(definition: Definition, kind: str, classes: int, dtype: str, dense: bool, rng: np.random.Generator) -> tuple[Any, Any]:

@@ -26,10 +26,17 @@ pytestmark = pytest.mark.exhaustive
 
 SIZES = [0.0, *(s * v for v in (1e-6, 1.0, 30.0, 80.0, 90.0, 100.0, 1e4) for s in (1, -1))]
 PROBABILITIES = [1e-30, 1e-18, 1e-6, 0.25, 0.5, 0.75, 1 - 1e-6, 1 - 2.0**-24]
-TARGETS: dict[str, list[Any]] = {"binary": [0, 1], "unit": [0.0, 1.0, 0.25, 1e-6, 1 - 1e-6], "real": [0.125, 0.625, -90.5]}
+TARGETS: dict[str, list[Any]] = {
+    "binary": [0, 1],
+    "signs": [-1, 1],
+    "counts": [0.0, 1.0, 0.75, 7.0, 90.0],
+    "unit": [0.0, 1.0, 0.25, 1e-6, 1 - 1e-6],
+    "real": [0.125, 0.625, -90.5],
+}
 TARGETS |= {"labels": [0, 1, 2], "logits": [(0.0, 0.0, 0.0), (1.0, -1.0, 0.0), (-40.0, 0.0, 1e-6), (90.0, 0.0, 0.0)]}
 TARGETS["distribution"] = [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.125, 0.625, 0.25), (1 - 1e-6, 0.0, 1e-6)]
 DOMAINS: dict[str, list[Any]] = {"real": SIZES, "positive": [1.0], "unit": PROBABILITIES, "logits": [(x, 0.0, 0.0) for x in SIZES]}
+DOMAINS |= {"exponents": [x for x in SIZES if abs(x) <= 80], "above_minus_one": [-1 + 2.0**-24, -0.5, 0.0, 1e-6, 7.0, 1e4]}
 DOMAINS["log_probs"] = [(-1.0, x, -2.0) for x in SIZES if x <= 0]
 DOMAINS["probs"] = [(p, (1 - p) * 0.75, (1 - p) * 0.25) for p in PROBABILITIES]
 GAMMAS = (0.0, 0.25, 0.5, 1.0, 2.0, 5.0)
@@ -54,7 +61,7 @@ def _forms() -> Iterator[tuple[Definition, str, Mapping[str, Any]]]:
 
 FORMS = list(_forms())
 NAMES = [f"{d.loss}-{d.given}-{kind}-{'-'.join(f'{k}={v}' for k, v in o.items())}" for d, kind, o in FORMS]
-SOFT = [i for i, (_, kind, _) in enumerate(FORMS) if kind not in ("binary", "labels")]
+SOFT = [i for i, (_, kind, _) in enumerate(FORMS) if kind not in ("binary", "signs", "labels")]
 every_sample = pytest.mark.parametrize("number", range(len(FORMS)), ids=NAMES)
 
 

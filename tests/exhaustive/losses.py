@@ -13,14 +13,20 @@ from tests.operations import Kind
 Array = Any
 SHAPE, IMAGE = (6, 3), (6, 3, 2)
 ROWS = ("logits", "log_probs", "probs")
-SOFT = {"unit": "unit", "real": "real", "distribution": "probs", "logits": "logits"}  # floating-point targets by the domain of predictions
+SOFT = {
+    "unit": "unit",
+    "real": "real",
+    "counts": "positive",
+    "distribution": "probs",
+    "logits": "logits",
+}  # floating-point targets by the domain of predictions
 
 
 def draw(domain: str, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """Predictions away from kinks and from the ends of their domain."""
     x = rng.normal(size=shape) * 1.5
-    if domain == "positive":
-        return np.exp(x / 3)
+    if domain in ("positive", "above_minus_one"):
+        return np.exp(x / 3) - (domain != "positive")
     if domain in ("unit", "mask_probs"):
         return rng.uniform(0.05, 0.95, size=shape)
     if domain in ("probs", "log_probs"):
@@ -33,14 +39,17 @@ def draw_targets(targets: str, rng: np.random.Generator, shape: tuple[int, ...])
     """Labels, masks, or numbers."""
     if targets == "labels":
         return rng.integers(0, shape[1], size=(shape[0], *shape[2:]))
-    return rng.integers(0, 2, size=shape) if targets == "binary" else draw(SOFT[targets], rng, shape)
+    if targets in ("binary", "signs"):
+        t = rng.integers(0, 2, size=shape)
+        return t if targets == "binary" else 2 * t - 1
+    return draw(SOFT[targets], rng, shape)
 
 
 def kind_of(definition: Definition, targets: str, options: dict[str, Any]) -> Kind:
     """A loss with options. Softmax couples the channels of an element, so that masks and weights have one entry for all of them."""
     rng = np.random.default_rng(0)
     shape = IMAGE if definition.whole else SHAPE
-    is_row, is_label = definition.predictions[0] in ROWS, targets in ("labels", "binary")
+    is_row, is_label = definition.predictions[0] in ROWS, targets in ("labels", "binary", "signs")
     axis = {"axis": 1} if is_row or any(isinstance(v, tuple) for v in options.values()) else {}
     return Kind(
         REGISTRY[definition.loss],
