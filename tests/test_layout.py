@@ -130,6 +130,7 @@ def test_public_names() -> None:
     losses = {"binary_cross_entropy", "cross_entropy", "dice_loss", "focal_tversky_loss", "gaussian_nll_loss", "generalized_dice_loss"}
     losses |= {"huber_loss", "jaccard_loss", "kl_divergence", "log_cosh_loss", "nll_loss", "sigmoid_cross_entropy", "sigmoid_focal_loss"}
     losses |= {"softmax_cross_entropy", "softmax_focal_loss", "squared_error", "tversky_loss"}
+    losses |= {"absolute_error", "absolute_percentage_error", "poisson_nll_loss", "smooth_l1_loss", "squared_log_error"}
     losses |= {"exponential_loss", "hinge_embedding_loss", "hinge_loss", "margin_ranking_loss", "perceptron_loss", "smooth_hinge_loss"}
     losses |= {"soft_margin_loss", "squared_hinge_loss"}
     assert losses <= set(arrayloss.__all__)

@@ -1,12 +1,12 @@
-"""Losses of real numbers: squared error, Huber, log-cosh, and the Gaussian likelihood with its own variance."""
+"""Losses of real numbers: squared and absolute errors, what lies between them, and the Gaussian likelihood with its own variance."""
 
 from collections.abc import Iterator
 from math import inf, log, pi
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 from arrayloss.core import special
 from arrayloss.frontend.build import elementwise
-from arrayloss.frontend.check import choice, positive
+from arrayloss.frontend.check import at_least, choice, positive
 from arrayloss.frontend.loss import Properties, loss
 from arrayloss.frontend.options import ElementOptions
 
@@ -43,6 +43,80 @@ def squared_error(predictions: Array, targets: Array, **options: Unpack[ElementO
     2.5
     """
     return elementwise(_squared_error, predictions, targets, options)
+
+
+def _absolute_error(xp: Any, x: Array, t: Array) -> Iterator[Array]:
+    r = x - t
+    sign = special.sign(xp, r)
+    yield sign * r
+    yield sign
+    yield xp.zeros_like(r)
+
+
+@loss(properties=lambda **_: Properties(convex=True, lipschitz=1.0, differentiable=False, twice_differentiable=False))
+def absolute_error(predictions: Array, targets: Array, **options: Unpack[ElementOptions]) -> Array:
+    """Absolute difference of real numbers: regression of a median, which outliers do not move.
+
+    .. code-block:: text
+
+        loss = |x - t|
+
+    Gradient: the sign of x - t, and 0 where they are equal. The second derivative is 0.
+    Source: P. J. Huber, Robust Estimation of a Location Parameter, Annals of Mathematical Statistics 35, 1964, section 1.
+
+    Parameters
+    ----------
+    predictions, targets : arrays of one shape, floating point predictions
+    {options}
+
+    >>> import numpy as np
+    >>> print(absolute_error(np.array([1.0, 4.0]), np.array([0.0, 2.0])))
+    1.5
+    """
+    return elementwise(_absolute_error, predictions, targets, options)
+
+
+def _smooth_l1(xp: Any, x: Array, t: Array, beta: Any) -> Iterator[Array]:
+    is_array = hasattr(beta, "dtype")
+    if not is_array and beta == 0:
+        yield from _absolute_error(xp, x, t)
+        return
+    r = x - t
+    inside = special.clip(xp, r, -beta, beta)
+    share = special.divide(xp, inside, beta, lambda: special.sign(xp, r)) if is_array else inside / beta
+    yield share * (r - inside / 2)  # beta * r may underflow
+    yield share
+    steep = xp.ones_like(r) / (xp.where(beta == 0, 1.0, beta) if is_array else beta)
+    yield xp.where((inside == r) & (beta > 0), steep, 0.0)
+
+
+def _smooth_l1_properties(beta: Any, **_: Any) -> Properties:
+    is_smooth = hasattr(beta, "dtype") or beta > 0
+    return Properties(convex=True, lipschitz=1.0, differentiable=is_smooth, twice_differentiable=False)
+
+
+@loss(properties=_smooth_l1_properties)
+def smooth_l1_loss(predictions: Array, targets: Array, *, beta: float | Array = 1.0, **options: Unpack[ElementOptions]) -> Array:
+    """Absolute error with a rounded kink: regression of boxes. It is the Huber loss of `delta=beta`, divided by beta.
+
+    .. code-block:: text
+
+        loss = r**2 / (2 * beta)  where |r| <= beta,  |r| - beta / 2  elsewhere;   r = x - t
+
+    Gradient: r / beta, clipped to [-1, 1]. The second derivative is 1 / beta up to and at |r| = beta, else 0.
+    Source: R. Girshick, Fast R-CNN, ICCV 2015, equation 3, with beta = 1.
+
+    Parameters
+    ----------
+    predictions, targets : arrays of one shape, floating point predictions
+    beta : number >= 0, or 0-d array: where the square becomes a line; 0 is the absolute error
+    {options}
+
+    >>> import numpy as np
+    >>> smooth_l1_loss(np.array([0.25, -3.0]), np.array([0.0, 0.0]), beta=0.5, reduction="none")
+    array([0.0625, 2.75  ])
+    """
+    return elementwise(_smooth_l1, predictions, targets, options, beta=at_least(beta, 0))
 
 
 def _huber(xp: Any, x: Array, t: Array, delta: Any) -> Iterator[Array]:
@@ -122,15 +196,42 @@ def _gaussian_nll(xp: Any, x: Array, v: Array, t: Array, constant: float) -> Ite
     yield 1 / v, (2 * r * pull - 1) / (2 * v * v)
 
 
+def _gaussian_nll_of_log(xp: Any, x: Array, s: Array, t: Array, constant: float) -> Iterator[Any]:
+    e = xp.exp(s / -2)  # the square root of 1 / v, which leaves the range of the dtype later
+    z = special.multiply_no_nan(xp, x - t, e)
+    yield (s + z * z) / 2 + constant
+    yield special.multiply_no_nan(xp, z, e), (1 - z) * (1 + z) / 2
+    yield e * e, z * z / 2
+
+
+def _gaussian_nll_of_scale(xp: Any, x: Array, d: Array, t: Array, constant: float) -> Iterator[Any]:
+    z = (x - t) / d
+    yield xp.log(d) + z * z / 2 + constant
+    yield z / d, (1 - z) * (1 + z) / d
+    yield 1 / d / d, (3 * z * z - 1) / d / d
+
+
+_GAUSSIANS = {"variance": _gaussian_nll, "log_variance": _gaussian_nll_of_log, "scale": _gaussian_nll_of_scale}
+
+
 @loss(properties=lambda **_: Properties(lower=-inf))
-def gaussian_nll_loss(mean: Array, variance: Array, targets: Array, *, full: bool = False, **options: Unpack[ElementOptions]) -> Array:
+def gaussian_nll_loss(
+    mean: Array,
+    variance: Array,
+    targets: Array,
+    *,
+    given: Literal["variance", "log_variance", "scale"] = "variance",
+    full: bool = False,
+    **options: Unpack[ElementOptions],
+) -> Array:
     """Negative log-likelihood of a Gaussian whose mean and variance are both predicted: regression that knows its own error.
 
     .. code-block:: text
 
         loss = (log(v) + (x - t)**2 / v) / 2   (+ log(2*pi) / 2 with full=True)
 
-    Gradient: a pair, (x - t) / v for the mean and (1 - (x - t)**2 / v) / (2*v) for the variance.
+    Gradient: a pair, (x - t) / v for the mean and (1 - (x - t)**2 / v) / (2*v) for the variance; (1 - (x - t)**2 / v) / 2 for its
+    logarithm, (1 - (x - t)**2 / v) / d for the scale d.
     Source: D. A. Nix and A. S. Weigend, Estimating the Mean and Variance of the Target Probability Distribution, ICNN 1994, equation 4.
 
     Parameters
@@ -139,6 +240,8 @@ def gaussian_nll_loss(mean: Array, variance: Array, targets: Array, *, full: boo
         Predictions; the variance v is positive. It is not clipped: 0 gives an infinite loss or a NaN, a negative one a NaN. It has the
         shape of `mean`, each size equal or 1, or is a number; the gradient of a variance that many elements share is the sum.
     targets : array, the shape of `mean`
+    given : "variance", "log_variance" or "scale"
+        What the second prediction is: v, log(v), which may be any number, or d = sqrt(v).
     full : bool, whether the constant log(2*pi) / 2 is added
     {options}
 
@@ -149,4 +252,5 @@ def gaussian_nll_loss(mean: Array, variance: Array, targets: Array, *, full: boo
     0.5966 [-0.5  0. ] [0.     0.0625]
     """
     constant = log(2 * pi) / 2 if choice("full", full, (True, False)) else 0.0
-    return elementwise(_gaussian_nll, {"mean": mean, "variance": variance}, targets, options, constant=constant)
+    kernel = _GAUSSIANS[choice("given", given, tuple(_GAUSSIANS))]
+    return elementwise(kernel, {"mean": mean, given: variance}, targets, options, constant=constant)
