@@ -12,6 +12,7 @@ from .frontend.outputs import Outputs, outputs
 from .losses.binary import binary_cross_entropy, sigmoid_cross_entropy, sigmoid_focal_loss
 from .losses.count import absolute_percentage_error, poisson_nll_loss, squared_log_error
 from .losses.divergence import kl_divergence
+from .losses.fenchel_young import fenchel_young, sparsemax_loss
 from .losses.margin import (
     exponential_loss,
     hinge_embedding_loss,
@@ -23,8 +24,24 @@ from .losses.margin import (
     squared_hinge_loss,
 )
 from .losses.multiclass import cross_entropy, nll_loss, softmax_cross_entropy, softmax_focal_loss
+from .losses.multiclass_margin import (
+    multi_margin_loss,
+    multiclass_hinge_loss,
+    multiclass_perceptron_loss,
+    multilabel_margin_loss,
+    multilabel_soft_margin_loss,
+)
+from .losses.multiclass_variants import generalized_cross_entropy, poly1_cross_entropy
+from .losses.ranking import ranking_softmax_loss
 from .losses.regression import absolute_error, gaussian_nll_loss, huber_loss, log_cosh_loss, smooth_l1_loss, squared_error
 from .losses.segmentation import dice_loss, focal_tversky_loss, generalized_dice_loss, jaccard_loss, tversky_loss
+from .losses.vectors import (
+    cosine_distance,
+    cosine_embedding_loss,
+    pairwise_distance,
+    triplet_margin_loss,
+    triplet_margin_with_distance_loss,
+)
 from .one_hot import one_hot
 
 __version__ = "0.1.0"
@@ -38,12 +55,16 @@ __all__ = [
     "absolute_error",
     "absolute_percentage_error",
     "binary_cross_entropy",
+    "cosine_distance",
+    "cosine_embedding_loss",
     "cross_entropy",
     "define",
     "dice_loss",
     "exponential_loss",
+    "fenchel_young",
     "focal_tversky_loss",
     "gaussian_nll_loss",
+    "generalized_cross_entropy",
     "generalized_dice_loss",
     "hinge_embedding_loss",
     "hinge_loss",
@@ -54,11 +75,19 @@ __all__ = [
     "loss",
     "margin_ranking_loss",
     "metrics",
+    "multi_margin_loss",
+    "multiclass_hinge_loss",
+    "multiclass_perceptron_loss",
+    "multilabel_margin_loss",
+    "multilabel_soft_margin_loss",
     "nll_loss",
     "one_hot",
     "outputs",
+    "pairwise_distance",
     "perceptron_loss",
     "poisson_nll_loss",
+    "poly1_cross_entropy",
+    "ranking_softmax_loss",
     "sigmoid_cross_entropy",
     "sigmoid_focal_loss",
     "smooth_hinge_loss",
@@ -66,9 +95,12 @@ __all__ = [
     "soft_margin_loss",
     "softmax_cross_entropy",
     "softmax_focal_loss",
+    "sparsemax_loss",
     "squared_error",
     "squared_hinge_loss",
     "squared_log_error",
+    "triplet_margin_loss",
+    "triplet_margin_with_distance_loss",
     "tversky_loss",
     "use_engine",
 ]

@@ -24,7 +24,8 @@ def _directory(config: pytest.Config) -> Path | None:
     if files is None:
         return None
     sources = [
-        Path(check.__file__).with_name(f"{name}.py").read_bytes() for name in ("definitions", "elements", "overlaps", "evaluate", "jets")
+        Path(check.__file__).with_name(f"{name}.py").read_bytes()
+        for name in ("definitions", "elements", "margins", "overlaps", "vectors", "evaluate", "jets")
     ]
     digest = sha256(b"".join(sources)).hexdigest()[:16]
     everything = files.mkdir("exact")
@@ -41,7 +42,7 @@ def with_answers(config: pytest.Config, batch: Batch) -> Batch:
     if directory is None or "exact" in batch.__dict__:
         return batch
     problem = batch.problem
-    arrays = [np.ascontiguousarray(a) for a in (*problem.predictions, problem.targets)]
+    arrays = [np.ascontiguousarray(a) for a in (*problem.predictions, problem.targets) if a is not None]
     words = (batch.definition.loss, batch.definition.predictions, sorted(problem.options.items()), problem.samples, batch.quantities)
     key = sha256(repr([words, [(a.shape, a.dtype.str) for a in arrays]]).encode() + b"".join([a.tobytes() for a in arrays]))
     file = directory / f"{key.hexdigest()[:32]}.npz"

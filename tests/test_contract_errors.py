@@ -132,7 +132,7 @@ PARAMETERS: list[Row] = [
     (al.huber_loss, (X, X), {"delta": 0}, V, "delta must be above 0; got 0"),
     (al.gaussian_nll_loss, (X, X, X), {"full": "yes"}, V, "full must be "),
     (al.gaussian_nll_loss, (X, X, X), {"given": "std"}, V, "given must be 'variance', 'log_variance' or 'scale'; got 'std'"),
-    (al.gaussian_nll_loss, (X, X[:1], X), {"given": "scale"}, V, "scale must have the shape of mean, (4, 3); got (1, 3)"),
+    (al.gaussian_nll_loss, (X, X[:2], X), {"given": "scale"}, V, "scale must have the shape of mean, (4, 3); got (2, 3)"),
     (al.smooth_l1_loss, (X, X), {"beta": -1}, V, "beta must be at least 0; got -1"),
     (al.poisson_nll_loss, (X, X), {"full": "exact"}, V, "full must be False, True or 'stirling'; got 'exact'"),
     (al.poisson_nll_loss, (X, X), {"given": "logits"}, V, "given must be 'log_rate' or 'rate'; got 'logits'"),
@@ -141,7 +141,7 @@ PARAMETERS: list[Row] = [
     (al.smooth_hinge_loss, (X, X), {"smoothing": 0}, V, "smoothing must be above 0; got 0"),
     (al.hinge_loss, (X, X), {"margin": None}, E, "margin must be a number or "),
     (al.hinge_loss, (X, X), {"ignore_index": 0}, V, "ignore_index is for labels; got 0 with float64 targets: pass where="),
-    (al.margin_ranking_loss, (X, X[:1], X), {}, V, "scores2 must have the shape of scores1, (4, 3); got (1, 3)"),
+    (al.margin_ranking_loss, (X, X[:2], X), {}, V, "scores2 must have the shape of scores1, (4, 3); got (2, 3)"),
 ]
 OVERLAPS: list[Row] = [
     (al.dice_loss, (LENGTH, SPOTS), options, error, message)

@@ -129,12 +129,29 @@ def test_public_names() -> None:
     """What is public is said to be, and nothing else is."""
     losses = {"binary_cross_entropy", "cross_entropy", "dice_loss", "focal_tversky_loss", "gaussian_nll_loss", "generalized_dice_loss"}
     losses |= {"huber_loss", "jaccard_loss", "kl_divergence", "log_cosh_loss", "nll_loss", "sigmoid_cross_entropy", "sigmoid_focal_loss"}
+    losses |= {"generalized_cross_entropy", "multi_margin_loss", "multiclass_hinge_loss", "multiclass_perceptron_loss"}
+    losses |= {"multilabel_margin_loss", "multilabel_soft_margin_loss", "poly1_cross_entropy", "ranking_softmax_loss", "sparsemax_loss"}
+    losses |= {"cosine_distance", "cosine_embedding_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss"}
     losses |= {"softmax_cross_entropy", "softmax_focal_loss", "squared_error", "tversky_loss"}
     losses |= {"absolute_error", "absolute_percentage_error", "poisson_nll_loss", "smooth_l1_loss", "squared_log_error"}
     losses |= {"exponential_loss", "hinge_embedding_loss", "hinge_loss", "margin_ranking_loss", "perceptron_loss", "smooth_hinge_loss"}
     losses |= {"soft_margin_loss", "squared_hinge_loss"}
     assert losses <= set(arrayloss.__all__)
-    others = {"Combination", "Loss", "Parts", "Properties", "define", "loss", "metrics", "one_hot", "use_engine"}
+    others = {
+        "Combination",
+        "Loss",
+        "Outputs",
+        "Parts",
+        "Properties",
+        "define",
+        "fenchel_young",
+        "loss",
+        "metrics",
+        "one_hot",
+        "outputs",
+        "pairwise_distance",
+        "use_engine",
+    }
     assert set(arrayloss.__all__) - losses == others
     assert all(hasattr(arrayloss, name) for name in (*arrayloss.__all__, "__version__"))
     assert all(hasattr(arrayloss.define, name) for name in arrayloss.define.__all__)

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from arrayloss.check.definitions import DEFINITIONS, Definition
+from arrayloss.check.points import ROWS, row_targets
 from arrayloss.check.run import named_loss
 from arrayloss.frontend.loss import Properties
 
 from .helpers import several
 
 N, CLASSES = 3000, 3
+STEEPER_WHEN_LONGER = ("triplet_margin_loss", "multilabel_margin_loss")  # p = 1; pairs of classes
 FORMS = [(d, o) for definitions in DEFINITIONS.values() for d in definitions for o in d.options]
 NAMES = [f"{d.loss}-{d.given}-{'-'.join(f'{k}={v}' for k, v in o.items() if k not in ('given', 'activation', 'axis'))}" for d, o in FORMS]
 every_form = pytest.mark.parametrize(("definition", "options"), FORMS, ids=NAMES)
@@ -34,21 +36,25 @@ class Elements:
     def __post_init__(self) -> None:
         definition = self.definition
         self.loss = named_loss(definition.loss)
-        rows = definition.predictions[0] in ("logits", "log_probs", "probs")
-        self.shape: tuple[int, ...] = (N, CLASSES, 2) if definition.whole else (N, CLASSES) if rows else (N,)
+        rows = definition.predictions[0] in ROWS
+        classes = 1 if rows and self.kind == "binary" and "class_weights" not in self.options else CLASSES  # an average is steepest of one
+        self.shape: tuple[int, ...] = (N, CLASSES, 2) if definition.whole else (N, classes) if rows else (N,)
         self.calls = {**self.options, "reduction": "none"} | ({"pool_axes": 2} if definition.whole else {"axis": -1} if rows else {})
         self.targets = self._targets()
+        self.given = [] if self.targets is None else [self.targets]
 
     def _targets(self) -> Any:
         rng, shape = self.rng, self.shape
+        if self.kind in ("none", "vectors", "signs"):
+            return {"none": None, "vectors": rng.normal(size=shape), "signs": rng.choice([-1, 1], N)}[self.kind]
+        if self.kind in ("lists", "relevance"):
+            return row_targets(self.kind, shape, rng) * (50 if self.kind == "relevance" else 1)
         if self.kind == "labels":
             return rng.integers(0, CLASSES, N)
         if self.kind == "binary":
             t = rng.integers(0, 2, shape)
             t[:20] = 0
             return t
-        if self.kind == "signs":
-            return 2 * rng.integers(0, 2, shape) - 1
         if self.kind == "counts":
             return rng.poisson(5.0, shape).astype(float)
         if self.kind == "distribution":
@@ -64,6 +70,7 @@ class Elements:
             "exponents": lambda wide: self._reals(wide).clip(-80, 80),
             "logits": self._reals,
             "masks": self._reals,
+            "vectors": self._vectors,
             "positive": self._positives,
         }
         draws |= {
@@ -80,6 +87,9 @@ class Elements:
         x = scale * self.rng.normal(size=self.shape)
         x[:20] *= 1e-3
         return x
+
+    def _vectors(self, wide: bool) -> Any:
+        return (10.0 ** self.rng.uniform(-6, 3, (N, 1)) if wide else 1.0) * self.rng.normal(size=self.shape)
 
     def _positives(self, wide: bool) -> Any:
         return np.exp(self.rng.uniform(-9, 9, self.shape) if wide else self.rng.uniform(-1, 1, self.shape))
@@ -101,7 +111,7 @@ class Elements:
         domain = self.definition.predictions[0]
         if domain == "real" and self.kind == "real":
             x[::2] = t[::2] + self.rng.choice([-1, 0, 1], N)[::2] * self.options.get("delta", self.options.get("beta", 1.0))
-        elif self.kind == "signs":  # where a hinge begins, and where it becomes a line
+        elif domain == "real" and self.kind == "signs":  # where a hinge begins, and where it becomes a line
             knots = [0.0, self.options.get("margin", 1.0), 1 - self.options.get("smoothing", 1.0)]
             x[::2] = self.rng.choice([-1, 1], N // 2) * self.rng.choice(knots, N // 2)
             others = [np.where(np.arange(N) % 2 == 0, 0.0, p) for p in others]
@@ -109,8 +119,17 @@ class Elements:
             x[::2] = 0.0
             if domain == "masks" and self.kind == "unit":  # the first of several classes as likely as in the target
                 x[::2, 0] = np.log((x.shape[1] - 1) * t[::2, 0] / (1 - t[::2, 0]))
+            if self.kind == "lists":
+                t = (t[:, None] == np.arange(CLASSES)[:, None]).any(axis=-1)
+            if domain == "logits" and self.kind not in ("logits", "relevance"):
+                x[1::4] = self.options.get("margin", 1.0) * t[1::4]  # where a hinge begins
         elif domain in ("unit", "mask_probs"):
             x[::2] = np.where(t == t.round(), t, t.clip(0.1, 0.9))[::2]  # perfect, and at the end of the domain
+        elif domain == "vectors":  # equal ones, and 0
+            x[::2] = 0.0
+            others = [np.where(np.arange(N)[:, None] % 2 == 0, x, o) if i == 0 else o for i, o in enumerate(others)]
+            if len(others) > 1:  # as far as the margin
+                others[1][::4] = self.options.get("margin", 1.0) * np.eye(CLASSES)[0]
         elif domain == "probs":
             x[::2] = t[::2].clip(0.1)
         return [x, *others]
@@ -118,12 +137,12 @@ class Elements:
     def values(self, predictions: list[Any]) -> Any:
         """The loss of every element; of several overlaps of a sample their mean."""
         with np.errstate(all="ignore"):
-            return np.asarray(self.loss(*predictions, self.targets, **self.calls)).reshape(N, -1).mean(axis=1)
+            return np.asarray(self.loss(*predictions, *self.given, **self.calls)).reshape(N, -1).mean(axis=1)
 
     def gradients(self, predictions: list[Any]) -> list[Any]:
         """The gradient of every element, of all predictions side by side."""
         with np.errstate(all="ignore"):
-            value, gradients = self.loss.value_and_grad(*predictions, self.targets, **self.calls)
+            value, gradients = self.loss.value_and_grad(*predictions, *self.given, **self.calls)
         return np.concatenate([g.reshape(N, -1) for g in several(gradients)], axis=1) / (value.size / N)
 
 
@@ -147,7 +166,7 @@ def violations(definition: Definition, options: Any, properties: Properties) -> 
         yield f"convex: a midpoint is above the mean of its ends by {gap:.3g}"
     if properties.lipschitz is not None and not 0.75 * properties.lipschitz < steepest < properties.lipschitz * (1 + 1e-12):
         yield f"lipschitz: the largest norm of a gradient is {steepest:.17g}"
-    if properties.lipschitz is None and not definition.whole and steepest < 100:
+    if properties.lipschitz is None and not definition.whole and steepest < 100 and definition.loss not in STEEPER_WHEN_LONGER:
         yield f"lipschitz: no gradient is larger than {steepest:.17g}"
     if low < properties.lower or (properties.lower == -inf and low > -1):
         yield f"lower: the least value is {low:.17g}"

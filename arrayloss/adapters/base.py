@@ -21,6 +21,7 @@ class Call:
     finish: Any
     is_additive: bool = True  # the losses of two batches add
     shapes: Sequence[tuple[int, ...]] = ()  # of the predictions before they were broadcast
+    is_of_arguments: bool = True  # its arrays are the predictions of the caller, not functions of them that only autograd knows
 
     def sum_to_shapes(self, gradients: Arrays) -> Any:
         """Gradients of the predictions as they came: of one that was broadcast the sum. That of a single one is no tuple."""

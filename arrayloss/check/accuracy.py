@@ -97,7 +97,11 @@ class Batch:
         allowed = bound.ulps(dtype, backend, self.gamma) * spacing(terms, dtype)
         if bound.spread:
             power = 1 + self.gamma if bound.per_gamma else 1
-            allowed = allowed + power * self.spread[quantity != "value"] * np.ldexp(terms, -FORMATS[dtype].digits)
+            spread = self.spread[quantity != "value"]
+            if bound.of_label:
+                below = _below(self.problem.predictions[0], -1)[0]
+                spread = spread + np.take_along_axis(below, self.problem.targets[..., None], axis=-1)
+            allowed = allowed + power * spread * np.ldexp(terms, -FORMATS[dtype].digits)
         if bound.at_most is not None:
             allowed = np.minimum(allowed, bound.at_most[dtype == "float64"] * spacing(terms, dtype))
         if self.dtype != "float16":  # a term of the result that is subnormal: XLA, and torch.sigmoid, make it 0
@@ -170,7 +174,7 @@ def judge(batch: Batch, backend: str, quantity: str, which: int, computed: Float
 def _of_subnormal_arguments(batch: Batch, numbers: Floats) -> Any:
     """Which numbers come from a subnormal argument."""
     subnormal = np.ldexp(1.0, -1022 if batch.dtype == "float64" else -126)
-    arguments = (*batch.problem.predictions, batch.problem.targets)
+    arguments = [a for a in (*batch.problem.predictions, batch.problem.targets) if a is not None]
     if batch.definition.whole and not batch.problem.samples:
         return np.asarray(any(((a != 0) & (np.abs(a) < subnormal)).any() for a in arguments))
     flushed: Any = np.zeros(len(arguments[0]), dtype=bool)
@@ -184,7 +188,7 @@ def place(batch: Batch, at: tuple[Any, ...], computed: float, exact: float) -> s
     entry = f" entry {', '.join(map(str, at))}"
     if batch.definition.whole and not batch.problem.samples:
         return f"the whole batch{entry}: {computed!r} for {exact!r}"
-    inputs = ", ".join([_hex(a[at[0]]) for a in (*batch.problem.predictions, batch.problem.targets)])
+    inputs = ", ".join([_hex(a[at[0]]) for a in (*batch.problem.predictions, batch.problem.targets) if a is not None])
     return f"({inputs}){entry if len(at) > 1 else ''}: {computed!r} for {exact!r}"
 
 

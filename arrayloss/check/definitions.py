@@ -17,12 +17,12 @@ from typing import Any
 import mpmath
 from mpmath import mpf
 
-from . import overlaps  # enters its definitions
+from . import margins, overlaps, vectors  # enter their definitions
 from .evaluate import DEFINITIONS, QUANTITIES, Definition, define, definition_of
 from .jets import Jet, Row, log, log1p, log_cosh, sigmoid, softplus
 from .promises import LOG1P, POWER, PRIMITIVES, ZEROS, Bound, Promise, within_spread
 
-__all__ = ["DEFINITIONS", "QUANTITIES", "Bound", "Definition", "Promise", "define", "definition_of", "overlaps"]
+__all__ = ["DEFINITIONS", "QUANTITIES", "Bound", "Definition", "Promise", "define", "definition_of", "margins", "overlaps", "vectors"]
 
 Number = Any
 Numbers = Sequence[Number]

@@ -114,14 +114,14 @@ class _Element:
         self.ignored = ignored is not None and not problem.whole and np.ndim(target) == 0 and target in np.ravel(ignored)
         as_label = problem.labels and (self.rows or problem.whole)
         self.target = [] if target is None else [target if as_label and np.ndim(target) else int(target) if as_label else _precise(target)]
-        self.samples = problem.samples
+        self.samples, self.kind = problem.samples, problem.targets_kind
         self.losses: tuple[int, ...] = ()  # of a whole: the shape of its losses, once they are known
 
     @property
     def weight(self) -> Number:
         """What the element counts in a mean."""
         weights = self.options.get("class_weights")
-        if self.ignored or not self.rows or weights is None:
+        if self.ignored or not self.rows or weights is None or self.kind == "binary":
             return mpf(0 if self.ignored else 1)
         (t,) = self.target
         return mpf(weights[t]) if isinstance(t, int) else sum((a * mpf(w) for a, w in zip(t, weights, strict=True)), mpf(0))

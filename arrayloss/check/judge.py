@@ -100,7 +100,10 @@ class Judge:
             is_entry = batch.axis is not None and row.quantity != "value"
             element: Any = index[:-1] if is_entry else index
             inputs = tuple(np.asarray(p[element]).tolist() for p in batch.predictions)
-            target, place = np.asarray(batch.targets[element]).tolist(), int(index[-1]) if is_entry else None
+            target, place = (
+                None if batch.targets is None else np.asarray(batch.targets[element]).tolist(),
+                int(index[-1]) if is_entry else None,
+            )
         programs = [
             snippet(self.subject, name, row.mode if row.mode != "both" else "eager", row.dtype, row.quantity, row.prediction, batch, index)
             for name in (row.backend.split(" - ") if row.wrong else ())
@@ -129,7 +132,7 @@ def position(batch: Problem, shape: tuple[int, ...]) -> Any:
     if x.shape == shape:
         return x
     if batch.axis is not None and shape == x.shape[:-1]:
-        if batch.labels:
+        if batch.labels and batch.targets.shape == shape:
             own = np.take_along_axis(x, np.clip(batch.targets, 0, x.shape[-1] - 1)[..., None], axis=-1)[..., 0]
             others = np.where(np.arange(x.shape[-1]) == batch.targets[..., None], -np.inf, x)
             return own - others.max(axis=-1)

@@ -2,7 +2,8 @@
 
 A domain is named as in the definitions: "real", "exponents" (reals whose exponential is finite), "positive", "above_minus_one" and "unit"
 for losses of elements, "logits", "log_probs" and "probs" for losses of rows of classes, "masks" (logits) and "mask_probs" for losses of
-whole regions; targets are "binary", "signs", "unit", "real", "counts", "labels", "distribution" or "logits".
+whole regions; targets are "binary", "signs", "unit", "real", "counts", "labels", "distribution" or "logits". Vectors are rows too; their
+targets are "vectors", "signs" (one for each row) or "none". Rows may also have "lists" of labels, or a "relevance" of every entry.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ import numpy as np
 from .libraries import rounded
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
-ROWS = ("logits", "log_probs", "probs")
+ROWS = ("logits", "log_probs", "probs", "vectors")
 WHOLE = ("masks", "mask_probs")
 DOMAINS = ("real", "exponents", "positive", "above_minus_one", "unit", *ROWS, *WHOLE)
-TARGETS = ("binary", "signs", "unit", "real", "counts", "labels", "distribution", "logits")
+TARGETS = ("binary", "signs", "unit", "real", "counts", "labels", "distribution", "logits", "vectors", "none", "lists", "relevance")
 LARGEST = 80.0  # of exponents
 POINTS = ("edges", "grid", "random", "digits")
 
@@ -72,9 +73,10 @@ def batches(
     options = dict(options or {})
     if domains[0] in WHOLE:
         return [_whole(domains[0], name, rng, options, classes) for name in names]
-    draw = _rows if domains[0] in ROWS else _elements
+    draw = _vectors if domains[0] == "vectors" else _rows if domains[0] in ROWS else _elements
     parts = [_digits(domains, targets) if name == "digits" else draw(domains, targets, name, rng, classes) for name in names]
-    *predictions, t = [np.concatenate(many) for many in zip(*parts, strict=True)]
+    joined: list[Any] = [None if many[0] is None else np.concatenate(many) for many in zip(*parts, strict=True)]
+    *predictions, t = joined
     ignored = options.get("ignore_index")
     if ignored is not None and targets in ("labels", "binary", "signs"):
         t = t.astype(np.int64)
@@ -149,6 +151,8 @@ def _rows(domains: Sequence[str], targets: str, name: str, rng: np.random.Genera
     elif targets == "logits":  # rows that nearly agree, and rows that do not
         t = rows + 0.125 * rng.standard_normal(rows.shape)
         t[::3] = rng.permutation(rows)[::3]
+    elif targets in ("binary", "relevance", "lists"):
+        t = row_targets(targets, rows.shape, rng)
     else:
         t = rng.dirichlet(np.ones(classes), len(rows))
         t[::3] = np.eye(classes)[np.arange(len(t[::3])) % classes]
@@ -156,6 +160,35 @@ def _rows(domains: Sequence[str], targets: str, name: str, rng: np.random.Genera
         rows = rows - np.log(np.sum(np.exp(rows), axis=1, keepdims=True))
         rows = rows if domains[0] == "log_probs" else np.exp(rows)
     return [rows, t]
+
+
+def row_targets(kind: str, shape: Any, rng: np.random.Generator) -> Any:
+    """Yes/no answers, grades, or lists of labels that end with -1, sometimes with nothing in them or one label twice."""
+    if kind != "lists":
+        return rng.integers(0, 2, shape) if kind == "binary" else rng.integers(0, 4, shape).astype(np.float64)
+    labels = rng.permuted(np.tile(np.arange(shape[-1]), (*shape[:-1], 1)), axis=-1)
+    labels[::7, -1] = labels[::7, 0]
+    return np.where(np.arange(shape[-1]) < rng.integers(0, shape[-1] + 1, (*shape[:-1], 1)), labels, -1)
+
+
+def _vectors(domains: Sequence[str], targets: str, name: str, rng: np.random.Generator, size: int) -> list[Any]:
+    """Rows that are equal, nearly equal, opposite, orthogonal, 0, short and long, and others."""
+    count = len(domains) + (targets == "vectors")
+    if name == "edges":
+        base = np.array([[1.0, -2.0, 0.5], [0.0, 3.0, 4.0], [0.25, 0.25, -0.25]])[:, np.arange(size) % 3]
+        away = np.zeros((3, size))
+        away[:, 0], away[:, -1] = 1.0, 2.0
+        pairs = [(base, base), (base, -base), (base, 0 * base), (0 * base, away), (base, 1e-3 * base), (base, 8.0 * away)]
+        pairs += [(base, base + step * away) for step in (2.0**-8, 2.0**-5, 0.25)]
+        first, second = (np.concatenate(several) for several in zip(*pairs, strict=True))
+        rows = [first, second, *[np.roll(second, 3 * i + 4, axis=0) for i in range(count - 2)]]
+    else:
+        scale: Any = np.repeat([0.25, 1.0, 4.0], 8)[:, None]
+        rows = [scale * rng.standard_normal((24, size)) for _ in range(count)]
+        if name == "grid":
+            rows[1:] = [rows[0] + np.geomspace(1e-3, 1.0, 24)[:, None] * r for r in rows[1:]]
+    signs = np.where(np.arange(len(rows[0])) % 2 == 0, 1, -1)
+    return rows if targets == "vectors" else [*rows, None if targets == "none" else signs]
 
 
 def _whole(domain: str, name: str, rng: np.random.Generator, options: Mapping[str, Any], classes: int) -> Problem:

@@ -25,6 +25,7 @@ class Bound:
     reason: str = ""  # several are separated by "; "
     per_gamma: float = 0.0  # for every unit of gamma
     spread: bool = False  # half a relative epsilon for every unit that a logit which counts lies below the maximum of its row
+    of_label: bool = False  # that spread, and how far the label lies below the maximum
     at_most: tuple[float, float] | None = None  # however wide the spread: ulps in float32 and float64
     of_terms: bool = False  # in ulps of the terms: the exact result has zeros of its own, where its terms cancel
     extra: Mapping[str, float] = field(default_factory=dict)  # on a backend (and dtype) with less accurate primitives
@@ -43,7 +44,7 @@ class Bound:
 
     def __str__(self) -> str:
         grows = f" + {self.per_gamma:g} gamma" if self.per_gamma else ""
-        grows += " + spread/2" if self.spread else ""
+        grows += f" + {'two spreads' if self.of_label else 'spread'}/2" if self.spread else ""
         most = ("", "") if self.at_most is None else tuple(f", at most {ulps:g}" for ulps in self.at_most)
         extra = "".join(f", {name} +{ulps:g}" for name, ulps in self.extra.items())
         return f"{self.float32:g}{grows}{most[0]} / {self.float64:g}{grows}{most[1]}{extra}"

@@ -196,6 +196,19 @@ def one_hot(xp: Any, labels: Array, like: Array, axis: int) -> Array:
     return arange_along(xp, like, axis) == labels
 
 
+def unit_rows(xp: Any, a: Array, axis: int) -> tuple[Array, Array, Callable[[Array], Array]]:
+    """Rows of norm 1; which rows are 0, and stay it; and a function that divides rows by the norms, and makes those zeros again.
+
+    Norms are taken behind a division by the largest entry: squares neither overflow nor vanish.
+    """
+    largest = xp.max(abs(a), axis=axis, keepdims=True)
+    is_zero = largest == 0
+    scale = xp.where(is_zero, 1.0, largest)
+    scaled = quotient(xp, a, scale)
+    norm = xp.sqrt(xp.where(is_zero, 1.0, xp.sum(scaled * scaled, axis=axis, keepdims=True)))
+    return scaled / norm, is_zero, lambda g: xp.where(is_zero, 0.0, quotient(xp, g / norm, scale))
+
+
 def sigmoid_pair(xp: Any, x: Array) -> tuple[Array, Array]:
     """p = sigmoid(x) and q = 1 - p, both without cancellation."""
     is_positive, size = split_sign(xp, x)

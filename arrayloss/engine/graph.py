@@ -258,6 +258,9 @@ def _broadcast(nodes: Sequence[Node]) -> tuple[tuple[int, ...], tuple[Any, ...]]
         if len(longer) > 1:
             raise RefusedError("arrays that run along different axes")
         common.insert(0, longer.pop() if longer else (1, None))
+    along = [axis for _, axis in common if axis is not None]
+    if len(set(along)) < len(along):
+        raise RefusedError("pairs of entries along one axis")
     return tuple([size for size, _ in common]), tuple([axis for _, axis in common])
 
 

@@ -52,17 +52,28 @@ class Arguments:
         ((name, t),) = (targets if isinstance(targets, dict) else {"targets": targets}).items()
         t = self.adapter.as_array(t, self.x, name)
         self._check_same_shape(t, name)
+        return self._numbers(t, name, ignore_index)
+
+    def _numbers(self, t: Array, name: str, ignore_index: Any) -> ArrayRef:
         if ignore_index is not None:
             raise ValueError(f"ignore_index is for labels; got {ignore_index!r} with {dtypes.name(t.dtype)} targets: pass where=")
         return self.add_array(self._cast(t, name))
 
     def binary_targets(self, targets: Array, ignore_index: Any, *, numbers: bool = False, signs: bool = False) -> ArrayRef:
-        """Targets from 0 to 1 (`signs`: from -1 to 1): floating point, used as they are, or integers and booleans, which are checked."""
-        t = self.adapter.as_array(targets, self.x, "targets")
-        self._check_same_shape(t, "targets")
+        """Targets from 0 to 1: floating point, used as they are, or integers and booleans, which are checked.
+
+        `signs`: from -1 to 1, one for each row where the class axis is known.
+        """
+        t, axis = self.adapter.as_array(targets, self.x, "targets"), self.class_axis if signs else None
+        if axis is None:
+            self._check_same_shape(t, "targets")
+        elif tuple(t.shape) == self.without_axis(axis):
+            t = self.xp.expand_dims(t, axis=axis)
+        elif tuple(t.shape) != self.without_axis(axis, (1,)):
+            raise ValueError(f"targets must have one sign for each row, shape {self.without_axis(axis)}; got {tuple(t.shape)}")
         if dtypes.kind(t.dtype) not in INTEGERS:
-            ref = self.targets(t, ignore_index)
-            self.fractions = None if numbers else ref
+            ref = self._numbers(t, "targets", ignore_index)
+            self.fractions = None if numbers or signs else ref
             return ref
         ref = self.add_array(t)
         self.labels = Labels(ref.index, 2, ignored_labels(ignore_index, t.dtype), binary=True, numbers=numbers, signs=signs)
@@ -95,6 +106,39 @@ class Arguments:
         ref = self.add_array(t if len(shape) == self.ndim else self.xp.expand_dims(t, axis=axis))
         self.labels = Labels(ref.index, self.shape[axis], ignored_labels(ignore_index, t.dtype))
         return ref, True
+
+    def label_lists(self, targets: Array, ignore_index: Any = None) -> ArrayRef:
+        """Masks of the predictions' shape, or integers: lists of labels along the class axis, ended by a negative one, as masks.
+
+        A label counts as often as it is in the list. One that is out of range raises where it may be read; elsewhere its mask is NaN.
+        """
+        t, axis, xp = self.adapter.as_array(targets, self.x, "targets"), self.class_axis or 0, self.xp
+        if dtypes.kind(t.dtype) != "integer":
+            return self.targets(t, ignore_index)
+        if len(t.shape) != self.ndim or tuple(t.shape) != self.without_axis(axis, (t.shape[axis],)):
+            raise ValueError(f"targets must be lists of labels along axis {axis}, as {self.first} {self.shape}; got {tuple(t.shape)}")
+        classes = self.shape[axis]
+        if self.adapter.host_view(t) is not None and 0 not in t.shape and (high := special.label_range(xp, t)[1]) >= classes:
+            raise ValueError(f"integer targets must be labels from 0 to {classes - 1}, or negative behind the last; got {high}")
+        is_in = xp.cumulative_sum(xp.astype(t < 0, xp.int64), axis=axis) == 0
+        is_wrong = xp.any(is_in & (t >= classes), axis=axis, keepdims=True)
+        like = xp.expand_dims(self.x, axis=axis)  # the classes behind the lists
+        here = special.arange_along(xp, like, axis + 1) == xp.expand_dims(t, axis=axis + 1)
+        counts = xp.sum(xp.astype(here & xp.expand_dims(is_in, axis=axis + 1), self.compute), axis=axis)
+        return self.add_array(xp.where(is_wrong, float("nan"), counts))
+
+    def items(self, name: str, mask: Array, where: Any) -> tuple[ArrayRef, Array]:
+        """A boolean array of the predictions' shape, and where the rows that have an item count."""
+        mask = self.adapter.as_array(mask, self.x, name)
+        if dtypes.kind(mask.dtype) != "bool":
+            raise TypeError(f"{name} must be boolean, True where there is an item; got {dtypes.name(mask.dtype)}: pass {name} != 0")
+        self._check_same_shape(mask, name)
+        axis = self.class_axis or 0
+        counts = self.xp.any(mask, axis=axis, keepdims=True)
+        if where is not None and where is not True:
+            self.per_element("where", where, (axis,))
+            counts = counts & self.arrays.pop()
+        return self.add_array(mask), counts
 
     def refuse_one_class(self, axis: int, remedy: str) -> None:
         """A softmax over one class is 1: the loss would be a constant."""

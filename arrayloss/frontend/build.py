@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -24,11 +25,12 @@ Named = dict[str, Any]
 ACTIVATIONS = (None, "sigmoid", "softmax")
 
 
-def elementwise(kernel: Kernel, predictions: Arrays, targets: Arrays, options: Any, **parameters: Any) -> Call:
-    """Every entry is an element."""
+def elementwise(kernel: Kernel, predictions: Arrays, targets: Arrays | None, options: Any, **parameters: Any) -> Call:
+    """Every entry is an element. Without targets: None."""
     options = checked(options, ElementOptions, parameters)
     arguments = Arguments(predictions)
-    return _of_elements(arguments, kernel, {"t": arguments.targets(targets), **parameters}, options)
+    own = {} if targets is None else {"t": arguments.targets(targets)}
+    return _of_elements(arguments, kernel, own | parameters, options)
 
 
 def binary(
@@ -54,7 +56,7 @@ def signed(kernel: Kernel, predictions: Arrays, targets: Array, options: Any, **
 
 def rows(
     of_labels: Kernel | None,
-    of_distribution: Kernel,
+    of_distribution: Kernel | None,
     predictions: Arrays,
     targets: Arrays,
     options: Any,
@@ -65,7 +67,8 @@ def rows(
 ) -> Call:
     """Every row along the class axis is an element. Kernels that take class weights yield the weight of the row behind its loss.
 
-    Without a kernel of labels, targets are rows of numbers like the predictions. A softmax `needs_two_classes`.
+    Without a kernel of labels, targets are rows of numbers like the predictions; without one of distributions they are labels. A softmax
+    `needs_two_classes`.
     """
     options = checked(options, RowOptions, {"class_weights": class_weights, **parameters})
     arguments = Arguments(predictions)
@@ -77,11 +80,44 @@ def rows(
         t, has_labels = arguments.class_targets(targets, options["axis"], options["ignore_index"])
         kernel = of_labels if has_labels else of_distribution
     axis: Any = arguments.class_axis
+    if kernel is None:
+        raise TypeError(f"targets must be labels of shape {arguments.without_axis(axis)}; got a distribution of shape {arguments.shape}")
     if needs_two_classes:
         arguments.refuse_one_class(axis, "for one yes/no decision use sigmoid_cross_entropy")
     own: Named = {"t": t, "axis": axis, **({} if class_weights is None else {"class_weights": class_weights}), **parameters}
     terms = ("total",) if class_weights is None else ("total", "weight")
     return _of_elements(arguments, kernel, own, options, (axis,), terms=terms)
+
+
+def vectors(
+    kernel: Kernel,
+    predictions: Arrays,
+    targets: Any,
+    options: Any,
+    class_weights: Parameter | None = None,
+    *,
+    kind: str = "rows",
+    mask: Any = None,
+    **parameters: Any,
+) -> Call:
+    """Every row along an axis, by default the last, is an element, but no choice of one class among several.
+
+    `kind` of the targets: "rows" of numbers, or "binary" ones, like the predictions; "signs", one for each row; "lists" of labels, or
+    masks. Without targets: None. `mask`: which entries exist; it is an argument of the kernel, and a row without entries does not count.
+    """
+    options = checked(options, RowOptions, {"class_weights": class_weights, **parameters})
+    arguments = Arguments(predictions)
+    axis = arguments.set_class_axis(arguments.shape, -1 if options["axis"] is None else options["axis"])
+    own: Named = {"axis": axis} | parameters
+    if targets is not None:
+        read: dict[str, Callable[..., ArrayRef]] = {"rows": arguments.targets, "binary": arguments.binary_targets}
+        read |= {"signs": partial(arguments.binary_targets, signs=True), "lists": arguments.label_lists}
+        own["t"] = read[kind](targets, options["ignore_index"])
+    if mask is not None:
+        own["mask"], options["where"] = arguments.items("mask", mask, options["where"])
+    if class_weights is not None:
+        own["class_weights"] = class_weights
+    return _of_elements(arguments, kernel, own, options, (axis,))
 
 
 def sequences(

@@ -103,7 +103,7 @@ class Loss(Algebra, Generic[P]):
 
         With `reduction="none"`, or with axes left over, it is the gradient of the sum of what the call returns.
         """
-        call = self._call(*args, **kwargs)
+        call = self._differentiable(*args, **kwargs)
         value, gradients = call.adapter.value_and_grad(call)
         return value, call.sum_to_shapes(gradients)
 
@@ -112,9 +112,15 @@ class Loss(Algebra, Generic[P]):
 
         Weights are multiplied in; nothing is divided by a number of elements. The second derivatives are the diagonal of the Hessian.
         """
-        call = self._call(*args, **kwargs)
+        call = self._differentiable(*args, **kwargs)
         gradients, hessians = call.adapter.derivatives(call)
         return call.sum_to_shapes(gradients), call.sum_to_shapes(hessians)
+
+    def _differentiable(self, *args: Any, **kwargs: Any) -> Any:
+        call = self._call(*args, **kwargs)
+        if not call.is_of_arguments:
+            raise TypeError(f"{self.name} has derivatives by autograd alone where a function of yours computes what it takes")
+        return call
 
     def parts(self, *args: P.args, **kwargs: P.kwargs) -> Parts:
         """The sums behind the number, which add over batches and processes. A normalizer belongs to `finish`."""

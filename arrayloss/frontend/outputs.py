@@ -114,7 +114,7 @@ class Outputs:
         for option, value in options.items():
             takers = [n for n, term in self._terms.items() if any(option in loss.option_names for _, loss in term._terms())]
             named = dict(_named(value)) if isinstance(value, Mapping) else dict.fromkeys(takers, value)
-            if option == "coefficients" and not isinstance(value, Mapping | None):
+            if option == "coefficients" and not isinstance(value, (Mapping, type(None))):
                 raise TypeError(f"coefficients must be a dict of numbers by output; got {type(value).__name__}")
             if option != "coefficients" and not isinstance(value, Mapping) and not takers:
                 raise TypeError(f"no loss of these outputs takes {option!r}: they are {', '.join(self.names)}")
@@ -171,7 +171,7 @@ def outputs(losses: Tree = None, /, *, missing: str = "error", **named: Any) -> 
 
 def _items(tree: Tree) -> Any:
     """The names and the trees that a tree is made of; None for an array or a loss."""
-    return tree.items() if isinstance(tree, Mapping) else enumerate(tree) if isinstance(tree, tuple | list) else None
+    return tree.items() if isinstance(tree, Mapping) else enumerate(tree) if isinstance(tree, (tuple, list)) else None
 
 
 def _join(name: str, key: Any) -> str:
@@ -197,7 +197,7 @@ def _matched(what: str, name: str, tree: Tree, losses: Tree, may_lack: bool) -> 
     if tree is None and not may_lack:
         raise ValueError(f"{what} must have every output; got none{of}")
     if inner is None:
-        yield name, None if tree is None else tuple(tree) if isinstance(tree, tuple | list) else (tree,)
+        yield name, None if tree is None else tuple(tree) if isinstance(tree, (tuple, list)) else (tree,)
         return
     keys = dict(inner)
     if tree is not None and (_items(tree) is None or isinstance(tree, Mapping) != isinstance(losses, Mapping)):
@@ -214,7 +214,7 @@ def _matched(what: str, name: str, tree: Tree, losses: Tree, may_lack: bool) -> 
 def _rebuilt(name: str, tree: Tree, losses: Tree, values: Mapping[str, tuple[Any, ...]]) -> Tree:
     """A tree like `tree` with other values."""
     if _items(losses) is None:
-        return values[name] if isinstance(tree, tuple | list) else values[name][0]
+        return values[name] if isinstance(tree, (tuple, list)) else values[name][0]
     of = dict(_items(losses))
     inner = {key: _rebuilt(_join(name, key), value, of[key], values) for key, value in _items(tree)}
     if isinstance(tree, Mapping):

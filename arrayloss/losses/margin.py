@@ -22,6 +22,13 @@ def above_zero(xp: Any, z: Array, value: Any) -> Array:
     return xp.where(z < 0, 0.0, xp.where(z >= 0, value, z))
 
 
+def by_sign(xp: Any, t: Array, positive: Array, negative: Array) -> Array:
+    """One of two by targets -1 and 1, or booleans. A NaN stays."""
+    if special.is_boolean(t):
+        return xp.where(t, positive, negative)
+    return xp.where(t > 0, positive, xp.where(t <= 0, negative, t))
+
+
 def _hinge(xp: Any, x: Array, t: Array, margin: Any) -> Iterator[Array]:
     t = special.as_sign(xp, t, x)
     z = margin - t * x
@@ -220,15 +227,8 @@ def exponential_loss(scores: Array, targets: Array, **options: Unpack[SignOption
 
 def _hinge_embedding(xp: Any, x: Array, t: Array, margin: Any) -> Iterator[Array]:
     z = margin - x
-    apart, slope = xp.where(z < 0, 0.0, z), above_zero(xp, z, -1.0)
-
-    def by_target(together: Array, otherwise: Array) -> Array:
-        if special.is_boolean(t):
-            return xp.where(t, together, otherwise)
-        return xp.where(t > 0, together, xp.where(t <= 0, otherwise, t))  # a NaN stays
-
-    yield by_target(x, apart)
-    yield by_target(xp.ones_like(x), slope)
+    yield by_sign(xp, t, x, xp.where(z < 0, 0.0, z))
+    yield by_sign(xp, t, xp.ones_like(x), above_zero(xp, z, -1.0))
     yield xp.zeros_like(x)
 
 

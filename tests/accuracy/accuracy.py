@@ -39,7 +39,11 @@ def _large(batch: Batch, library: Library) -> dict[str, tuple[Array, ...]]:
     def repeat(a: Array) -> Array:
         return np.concatenate([a] * times)
 
-    repeated = replace(problem, predictions=tuple(map(repeat, problem.predictions)), targets=repeat(problem.targets))
+    repeated = replace(
+        problem,
+        predictions=tuple(map(repeat, problem.predictions)),
+        targets=problem.targets if problem.targets is None else repeat(problem.targets),
+    )
     subject = Subject.of(named_loss(batch.definition.loss), signature=None, reduction="none", target_dtype=None)
     results = subject.run(library, "eager", batch.dtype, repeated, FIRST_TWO)
     return {quantity: tuple([a[:n] for a in arrays]) for quantity, arrays in results.items()}
@@ -51,13 +55,14 @@ def _general(batch: Batch, library: Library) -> dict[str, tuple[Array, ...]]:
     problem = batch.problem
     predictions, targets = [library.array(p, batch.dtype) for p in problem.predictions], as_targets(library, problem, batch.dtype)
     loss = named_loss(batch.definition.loss)
-    value, pullback = torch.func.vjp(lambda *xs: loss(*xs, targets, **loss_options(problem, "none")), *predictions)
+    value, pullback = torch.func.vjp(lambda *xs: loss(*xs, *targets, **loss_options(problem, "none")), *predictions)
     return {"value": (library.numpy(value),), "grad": tuple(map(library.numpy, pullback(torch.ones_like(value))))}
 
 
-def as_targets(library: Library, problem: Problem, dtype: str) -> Array:
-    """Labels as they are, other targets in the dtype of the predictions."""
-    return library.array(problem.targets) if problem.labels else library.array(problem.targets, dtype)
+def as_targets(library: Library, problem: Problem, dtype: str) -> list[Array]:
+    """Labels as they are, other targets in the dtype of the predictions; or none."""
+    t = problem.targets
+    return [] if t is None else [library.array(t) if problem.labels else library.array(t, dtype)]
 
 
 def assert_kept(measured: Sequence[Measured]) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from arrayloss.check.accuracy import Batch
 from arrayloss.check.definitions import DEFINITIONS, Definition
 from arrayloss.check.libraries import rounded
-from arrayloss.check.points import LARGEST, ROWS, Problem
+from arrayloss.check.points import LARGEST, ROWS, Problem, row_targets
 from arrayloss.check.ulp import FORMATS
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -50,7 +50,8 @@ def _of_elements(definition: Definition, dtype: str, dense: bool) -> Iterator[Pr
             for classes in _numbers_of_classes(kind, options, dense) if rows else (0,):
                 rng = np.random.default_rng(len(kind))
                 arguments = (dtype, dense, rng)
-                x, t = _rows(definition, kind, classes, *arguments) if rows else _elements(definition, kind, options, *arguments)
+                draw = _vectors if definition.predictions[0] == "vectors" else _rows
+                x, t = draw(definition, kind, classes, *arguments) if rows else _elements(definition, kind, options, *arguments)
                 yield Problem(kind, x, t, -1 if rows else None, options)
 
 
@@ -161,9 +162,24 @@ def _rows(definition: Definition, kind: str, classes: int, dtype: str, dense: bo
         away = np.resize([0.0, *np.geomspace(1e-30, 30.0, 11)], len(x))[:, None] * rng.standard_normal(x.shape)
         near: Floats = rounded(x + away * np.where(rng.random(x.shape) < 0.3, np.abs(x), 1), dtype).astype(np.float64)
         return (np.concatenate([x, x]),), np.concatenate([near, rng.permutation(x)])
+    if kind in ("binary", "relevance", "lists"):
+        return (x,), row_targets(kind, x.shape, rng)
     t: Floats = rounded(rng.dirichlet(np.full(classes, 0.7), len(x)), dtype).astype(np.float64)
     hot = np.eye(classes)[np.where(rng.random(len(x)) < 0.7, x.argmax(axis=1), rng.integers(0, classes, len(x)))]
     return (np.concatenate([x, x]),), np.concatenate([t, hot])
+
+
+def _vectors(definition: Definition, kind: str, size: int, dtype: str, dense: bool, rng: np.random.Generator) -> tuple[Any, Any]:
+    """Rows of every length and at every angle from each other; those of triplets of a length, since distances are not of an angle alone."""
+    count = len(definition.predictions) + (kind == "vectors")
+    lengths = np.geomspace(1e-2, 1e2, 5) if dtype == "float16" else np.geomspace(1e-18, 1e18, 13)
+    angles = np.geomspace(1e-3, 4.0, 9 if dense else 4)
+    first = rng.standard_normal((len(lengths) * len(angles), size))
+    step, scale = np.tile(angles, len(lengths))[:, None], np.repeat(lengths, len(angles))[:, None]
+    rows = [first, *[first * rng.choice([1, -1, 1], scale.shape) + step * rng.standard_normal(first.shape) for _ in range(count - 1)]]
+    scales = [scale if count > 2 or i == 0 else rng.permutation(scale) for i in range(count)]
+    *x, t = [rounded(a * s, dtype).astype(np.float64) for a, s in zip(rows, scales, strict=True)] + ([] if kind == "vectors" else [None])
+    return tuple(x), rng.choice([-1, 1], len(first)) if kind == "signs" else t
 
 
 def _of_regions(definition: Definition, dtype: str, dense: bool) -> Iterator[Problem]:

@@ -37,6 +37,9 @@ TARGETS |= {"labels": [0, 1, 2], "logits": [(0.0, 0.0, 0.0), (1.0, -1.0, 0.0), (
 TARGETS["distribution"] = [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.125, 0.625, 0.25), (1 - 1e-6, 0.0, 1e-6)]
 DOMAINS: dict[str, list[Any]] = {"real": SIZES, "positive": [1.0], "unit": PROBABILITIES, "logits": [(x, 0.0, 0.0) for x in SIZES]}
 DOMAINS |= {"exponents": [x for x in SIZES if abs(x) <= 80], "above_minus_one": [-1 + 2.0**-24, -0.5, 0.0, 1e-6, 7.0, 1e4]}
+TARGETS |= {"vectors": [(1.0, -0.5, 0.25), (-2.0, 1.0, 4.0)], "none": [None]}
+TARGETS |= {"lists": [(0, -1, -1), (2, 1, -1), (-1, -1, -1)], "relevance": [(0.0, 1.0, 3.0), (2.0, 0.0, 0.0), (0.0, 0.0, 0.0)]}
+DOMAINS["vectors"] = [(1.0, 2.0, -0.5), (0.5, -1.0, 0.25), (3.0, 0.0, 4.0), (-0.25, 0.125, 0.75)]
 DOMAINS["log_probs"] = [(-1.0, x, -2.0) for x in SIZES if x <= 0]
 DOMAINS["probs"] = [(p, (1 - p) * 0.75, (1 - p) * 0.25) for p in PROBABILITIES]
 GAMMAS = (0.0, 0.25, 0.5, 1.0, 2.0, 5.0)
@@ -61,7 +64,7 @@ def _forms() -> Iterator[tuple[Definition, str, Mapping[str, Any]]]:
 
 FORMS = list(_forms())
 NAMES = [f"{d.loss}-{d.given}-{kind}-{'-'.join(f'{k}={v}' for k, v in o.items())}" for d, kind, o in FORMS]
-SOFT = [i for i, (_, kind, _) in enumerate(FORMS) if kind not in ("binary", "signs", "labels")]
+SOFT = [i for i, (_, kind, _) in enumerate(FORMS) if kind not in ("binary", "signs", "labels", "none", "lists")]
 every_sample = pytest.mark.parametrize("number", range(len(FORMS)), ids=NAMES)
 
 
@@ -74,7 +77,9 @@ def _batch(number: int) -> Batch:
     points = (points * (LENGTH // len(points) + 1))[:LENGTH]
     x = np.array([p for p, _ in points], dtype=float)
     predictions = (x, *[np.full(x.shape, DOMAINS[d][0]) for d in others])
-    problem = Problem(kind, predictions, np.array([t for _, t in points]), -1 if rows else None, options)
+    t = None if kind == "none" else np.array([t for _, t in points])
+    t = np.repeat(t[:, None], x.shape[1], axis=1) if rows and kind == "binary" else t
+    problem = Problem(kind, predictions, t, -1 if rows else None, options)
     return Batch(definition, problem.rounded("float32"), "float32")
 
 
@@ -91,7 +96,7 @@ class Sample:
         self.batch = with_answers(config, _batch(number))
         problem = self.problem = self.batch.problem
         self.predictions = [p.astype(np.float32) for p in problem.predictions]
-        self.targets = problem.targets.astype(np.int32 if problem.labels else np.float32)
+        self.targets = [] if problem.targets is None else [problem.targets.astype(np.int32 if problem.labels else np.float32)]
         self.options = loss_options(problem, "sum")
         self.places: list[Any] = [slice(None)] if problem.axis is None else [0, 1, 2]  # entries of a row move one after the other
         hess = self.batch.exact.get("hess")  # not promised for all
@@ -110,7 +115,7 @@ class Sample:
             allowed = RELATIVE * (1 + self.batch.gamma) * (1 + size / 16) * np.fmax(exact.terms, np.abs(exact.high)) + FLUSHED
             wrong = (np.abs(exact.high) < 2.0**127) & ~(np.abs(computed - exact.high) <= allowed)  # NaN is wrong
             places = list(zip(*np.nonzero(wrong), strict=True))
-            at = [(problem.predictions[0][i[0]], problem.targets[i[0]], i, exact.high[i], computed[i]) for i in places]
+            at = [(problem.predictions[0][i[0]], [t[i[0]] for t in self.targets], i, exact.high[i], computed[i]) for i in places]
             assert not at, f"prediction, target, place, exact, computed: {at[:8]} of {len(at)}"
 
 
@@ -124,8 +129,8 @@ def test_torch_double_backward_of_the_fast_path(sample, needs):
     needs("torch")
     import torch
 
-    predictions, t = [torch.from_numpy(p).requires_grad_() for p in sample.predictions], torch.from_numpy(sample.targets)
-    slopes = torch.autograd.grad(sample.call(*predictions, t), predictions, create_graph=True)
+    predictions, t = [torch.from_numpy(p).requires_grad_() for p in sample.predictions], list(map(torch.from_numpy, sample.targets))
+    slopes = torch.autograd.grad(sample.call(*predictions, *t), predictions, create_graph=True)
     second = [torch.zeros_like(p) for p in predictions]
     for j, p in enumerate(predictions):
         for c in sample.places if slopes[j].requires_grad else ():
@@ -140,12 +145,12 @@ def test_torch_transforms_of_the_general_path(sample, needs):
     needs("torch")
     import torch
 
-    predictions, t = [torch.from_numpy(p) for p in sample.predictions], torch.from_numpy(sample.targets)
+    predictions, t = [torch.from_numpy(p) for p in sample.predictions], list(map(torch.from_numpy, sample.targets))
     second = [torch.zeros_like(p) for p in predictions]
     for j, p in enumerate(predictions):
 
         def slope(x: Any, j: int = j) -> Any:
-            return torch.func.grad(lambda a: sample.call(*predictions[:j], a, *predictions[j + 1 :], t))(x)
+            return torch.func.grad(lambda a: sample.call(*predictions[:j], a, *predictions[j + 1 :], *t))(x)
 
         for c in sample.places:
             direction = torch.zeros_like(p)
@@ -161,12 +166,12 @@ def test_jax_jvp_of_grad(sample, needs):
     import jax.numpy as jnp
 
     with jax.disable_jit():
-        predictions, t = [jnp.asarray(p) for p in sample.predictions], jnp.asarray(sample.targets)
+        predictions, t = [jnp.asarray(p) for p in sample.predictions], list(map(jnp.asarray, sample.targets))
         second = [np.zeros(p.shape) for p in predictions]
         for j, p in enumerate(predictions):
 
             def slope(x: Any, j: int = j) -> Any:
-                return jax.grad(lambda a: sample.call(*predictions[:j], a, *predictions[j + 1 :], t))(x)
+                return jax.grad(lambda a: sample.call(*predictions[:j], a, *predictions[j + 1 :], *t))(x)
 
             for c in sample.places:
                 direction = np.zeros(p.shape, np.float32)
@@ -191,7 +196,7 @@ def test_jax_compiles_second_derivatives_and_differentiates_backwards_twice(samp
     import jax
     import jax.numpy as jnp
 
-    x, t = jnp.asarray(sample.predictions[0]), jnp.asarray(sample.targets)
+    x, t = jnp.asarray(sample.predictions[0]), jnp.asarray(sample.targets[0])
 
     def slope(x: Any, t: Any) -> Any:
         return jax.grad(sample.call)(x, t)
@@ -215,13 +220,15 @@ def test_mixed_second_derivatives_in_prediction_and_target_are_finite(sample, ne
     import torch
 
     x, *rest = [torch.from_numpy(p) for p in sample.predictions]
-    t = torch.from_numpy(sample.targets).requires_grad_()
+    t = torch.from_numpy(sample.targets[0]).requires_grad_()
     x.requires_grad_()
     (slope,) = torch.autograd.grad(sample.call(x, *rest, t), x, create_graph=True)
     (mixed,) = torch.autograd.grad(slope.sum(), t)
     with jax.disable_jit():
-        others, y = [jnp.asarray(p) for p in sample.predictions[1:]], jnp.asarray(sample.targets)
+        others, y = [jnp.asarray(p) for p in sample.predictions[1:]], jnp.asarray(sample.targets[0])
         _, moved = jax.jvp(lambda t: jax.grad(sample.call)(jnp.asarray(sample.predictions[0]), *others, t), (y,), (jnp.ones_like(y),))
     for computed in (mixed.numpy(), np.asarray(moved)):
         wrong = np.isnan(computed) if 0 < sample.batch.gamma < 1 else ~np.isfinite(computed)
-        assert not wrong.any(), [(x_, t_) for x_, t_, w in zip(sample.predictions[0], sample.targets, wrong, strict=True) if np.any(w)][:8]
+        assert not wrong.any(), [(x_, t_) for x_, t_, w in zip(sample.predictions[0], sample.targets[0], wrong, strict=True) if np.any(w)][
+            :8
+        ]

@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 
 from arrayloss.check.definitions import DEFINITIONS, Definition
+from arrayloss.check.points import row_targets
 from arrayloss.frontend.loss import REGISTRY
 from tests.operations import Kind
 
 Array = Any
 SHAPE, IMAGE = (6, 3), (6, 3, 2)
-ROWS = ("logits", "log_probs", "probs")
+ROWS = ("logits", "log_probs", "probs", "vectors")
 SOFT = {
+    "vectors": "vectors",
     "unit": "unit",
     "real": "real",
     "counts": "positive",
@@ -35,12 +37,14 @@ def draw(domain: str, rng: np.random.Generator, shape: tuple[int, ...]) -> Array
     return x
 
 
-def draw_targets(targets: str, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+def draw_targets(targets: str, rng: np.random.Generator, shape: tuple[int, ...], is_row: bool) -> Array:
     """Labels, masks, or numbers."""
     if targets == "labels":
         return rng.integers(0, shape[1], size=(shape[0], *shape[2:]))
+    if targets in ("lists", "relevance"):
+        return row_targets(targets, shape, rng)
     if targets in ("binary", "signs"):
-        t = rng.integers(0, 2, size=shape)
+        t = rng.integers(0, 2, size=shape[:1] if is_row and targets == "signs" else shape)
         return t if targets == "binary" else 2 * t - 1
     return draw(SOFT[targets], rng, shape)
 
@@ -53,7 +57,7 @@ def kind_of(definition: Definition, targets: str, options: dict[str, Any]) -> Ki
     axis = {"axis": 1} if is_row or any(isinstance(v, tuple) for v in options.values()) else {}
     return Kind(
         REGISTRY[definition.loss],
-        (draw_targets(targets, rng, shape),),
+        () if targets == "none" else (draw_targets(targets, rng, shape, is_row),),
         {**options, **axis},
         elements=(shape[0],) if is_row else (shape[0], *(1,) * (len(shape) - 1)),
         predictions=len(definition.predictions),

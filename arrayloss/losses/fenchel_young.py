@@ -1,0 +1,139 @@
+"""Losses made of a convex conjugate: sparsemax, whose probabilities may be 0, and those of people's own conjugates."""
+
+from collections.abc import Callable, Iterator
+from math import sqrt
+from typing import Any, Unpack
+
+from arrayloss.core import special
+from arrayloss.frontend.build import rows
+from arrayloss.frontend.loss import Loss, Properties, loss
+from arrayloss.frontend.options import RowOptions
+
+from .divergence import _limit, _two_sum
+
+Array = Any
+
+
+def _sparsemax(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Array, Array, Array]:
+    """The projection of a row on the probabilities: `p`; `v` = 1 + x - max and the threshold T, with p = max(0, v - T); where p > 0; and of
+    how many entries that is true.
+
+    T is 1 less the largest probability: the sum of v over the others where p > 0, by how many there are. Nothing cancels in it.
+    """
+    x = _limit(xp, x, axis)
+    is_out = x == -float("inf")
+    argmax = xp.expand_dims(xp.argmax(x, axis=axis), axis=axis)
+    largest = special.gather_label(xp, x, argmax, axis)
+    is_max = special.arange_along(xp, x, axis) == argmax
+    below, low = _two_sum(xp.where(is_out, largest, x), -largest)
+    v = xp.where(is_out, -float("inf"), (1 + below) + low)
+    size = special.arange_along(xp, x, axis) + 1
+    falling = -xp.sort(-v, axis=axis)
+    others = xp.cumulative_sum(xp.where(size == 1, 0.0, falling), axis=axis)
+    has_so_many = (size == 1) | (xp.astype(size, x.dtype) * falling > others)
+    last = xp.sum(xp.astype(has_so_many, xp.int64), axis=axis, keepdims=True) - 1
+    bound = special.gather_label(xp, others, last, axis) / xp.astype(last + 1, x.dtype)
+    in_support = is_max | (v > bound)
+    count = xp.sum(xp.astype(in_support, x.dtype), axis=axis, keepdims=True)
+    threshold = xp.sum(xp.where(in_support & ~is_max, v, 0.0), axis=axis, keepdims=True) / count
+    return xp.where(in_support, v - threshold, 0.0), v, threshold, in_support, count
+
+
+def _sparsemax_of_labels(xp: Any, x: Array, t: Array, axis: int) -> Iterator[Array]:
+    p, v, threshold, in_support, count = _sparsemax(xp, x, axis)
+    others = special.scatter_label(xp, p, t, 0.0, axis)
+    miss = xp.sum(others, axis=axis, keepdims=True)  # 1 - p at the label
+    v_y = special.gather_label(xp, v, t, axis)
+    short = xp.where(v_y >= threshold, 0.0, threshold - v_y)
+    yield (miss * miss + xp.sum(others * others, axis=axis, keepdims=True)) / 2 + short
+    yield special.scatter_label(xp, others, t, -miss, axis)
+    yield xp.where(in_support, 1 - 1 / count, 0.0)
+
+
+def _sparsemax_of_distribution(xp: Any, x: Array, t: Array, axis: int) -> Iterator[Array]:
+    p, v, threshold, in_support, count = _sparsemax(xp, x, axis)
+    short = xp.where(v >= threshold, 0.0, threshold - v)
+    yield xp.sum((t - p) * (t - p) / 2 + special.multiply_no_nan(xp, t, short), axis=axis, keepdims=True)
+    yield p - t
+    yield xp.where(in_support, 1 - 1 / count, 0.0)
+
+
+@loss(properties=lambda **_: Properties(True, sqrt(2), twice_differentiable=False))
+def sparsemax_loss(logits: Array, targets: Array, **options: Unpack[RowOptions]) -> Array:
+    """Like cross-entropy, but of probabilities that may be 0: it is exactly 0 as soon as the right logit is 1 above all others.
+
+    .. code-block:: text
+
+        loss = sum over j of (t_j - p_j)**2 / 2 + t_j * max(0, tau - x_j),   p_j = max(0, x_j - tau), which sum to 1
+
+    Gradient: p - t for t that sums to 1, finite everywhere. The Hessian diagonal is 1 - 1 / k at the k classes with p > 0, and 0 elsewhere.
+    Source: A. F. T. Martins, R. F. Astudillo, From Softmax to Sparsemax, ICML 2016, equation 17 (for labels 16).
+
+    Parameters
+    ----------
+    logits : array, floating point, with C >= 2 entries along `axis`
+        -inf takes a class out; a target that names it has an infinite loss.
+    targets : array
+        Labels or distributions, as for `softmax_cross_entropy`; the entries of a distribution are to sum to 1.
+    {options}
+
+    >>> import numpy as np
+    >>> sparsemax_loss(np.array([[2.0, 1.0, 0.0], [0.0, 0.5, 0.0], [0.0, 0.0, -3.0]]), np.array([0, 1, 2]), reduction="none").round(6)
+    array([0.      , 0.083333, 3.25    ])
+    """
+    return rows(_sparsemax_of_labels, _sparsemax_of_distribution, {"logits": logits}, targets, options)
+
+
+def fenchel_young(name: str, conjugate: Callable[..., Iterator[Array]]) -> Loss[...]:
+    """A loss of rows from a convex conjugate: cross-entropy is that of log-sum-exp, sparsemax that of a Gini entropy.
+
+    .. code-block:: text
+
+        loss = conjugate(x) - sum over c of t_c * x_c      (and the conjugate of t, which is a constant, is left out: of labels it is 0)
+
+    Gradient: that of the conjugate less t. The two terms cancel where the loss is small: of the losses that have names of their own the
+    forms are better.
+    Source: M. Blondel, A. F. T. Martins, V. Niculae, Learning with Fenchel-Young Losses, JMLR 21, 2020, definition 1.
+
+    Parameters
+    ----------
+    name : str
+        What the loss is called. It pickles if that is its name in the module of `conjugate`.
+    conjugate : kernel
+        A generator over the array API: called as `conjugate(xp, x, axis)` it yields the conjugate of every row, the axis kept with size 1,
+        then its gradient, and optionally its Hessian diagonal.
+
+    The loss takes logits, then labels or distributions, and the options of `softmax_cross_entropy`.
+
+    >>> import numpy as np
+    >>> def logsumexp(xp, x, axis):
+    ...     e = xp.exp(x)
+    ...     yield xp.log(xp.sum(e, axis=axis, keepdims=True))
+    ...     yield e / xp.sum(e, axis=axis, keepdims=True)
+    >>> my_loss = fenchel_young("my_loss", logsumexp)
+    >>> value, gradient = my_loss.value_and_grad(np.array([[2.0, 1.0, 0.0]]), np.array([0]))
+    >>> print(value.round(6), gradient.round(6))
+    0.407606 [[-0.334759  0.244728  0.090031]]
+    """
+
+    def of_distribution(xp: Any, x: Array, t: Array, axis: int) -> Iterator[Array]:
+        steps = conjugate(xp, x, axis)
+        yield next(steps) - xp.sum(special.multiply_no_nan(xp, t, x), axis=axis, keepdims=True)
+        yield next(steps) - t
+        yield from steps
+
+    def of_labels(xp: Any, x: Array, t: Array, axis: int) -> Iterator[Array]:
+        steps = conjugate(xp, x, axis)
+        yield next(steps) - special.gather_label(xp, x, t, axis)
+        slope = next(steps)
+        yield special.scatter_label(xp, slope, t, special.gather_label(xp, slope, t, axis) - 1, axis)
+        yield from steps
+
+    def function(logits: Array, targets: Array, **options: Unpack[RowOptions]) -> Array:
+        return rows(of_labels, of_distribution, {"logits": logits}, targets, options, needs_two_classes=False)
+
+    for f in (function, of_labels, of_distribution):
+        f.__name__ = f.__qualname__ = name
+        f.__module__ = conjugate.__module__
+    function.__doc__ = f"conjugate(x) - sum(t * x), with the conjugate `{conjugate.__name__}`.\n\n{{options}}"
+    return loss(function)
