@@ -241,7 +241,7 @@ def classifier() -> Floats:
     return 6.0 * (x @ weights)
 
 
-def _digits(domains: Sequence[str], targets: str) -> list[np.ndarray[Any, Any]]:
+def _digits(domains: Sequence[str], targets: str) -> list[Any]:
     pixels, labels = digits()
     if targets in ("real", "counts"):  # every pixel from the mean image of its digit, with the spread of that pixel
         mean = np.stack([pixels[labels == c].mean(axis=0) for c in range(10)])[labels]
@@ -254,10 +254,10 @@ def _digits(domains: Sequence[str], targets: str) -> list[np.ndarray[Any, Any]]:
     logits, hot = classifier(), np.eye(10, dtype=np.int64)[labels]
     soft = 0.9 * hot + 0.01
     log_probs = logits - np.log(np.sum(np.exp(logits), axis=1, keepdims=True))
-    signs = 2 * hot - 1
-    predictions = dict.fromkeys(("logits", "real", "exponents"), logits)
+    predictions = dict.fromkeys(("logits", "real", "exponents", "vectors"), logits)
     predictions |= {"log_probs": log_probs, "probs": np.exp(log_probs), "unit": 1 / (1 + np.exp(-logits))}
-    return [
-        *(predictions[d] for d in domains),
-        {"labels": labels, "binary": hot, "signs": signs, "unit": soft, "distribution": soft, "logits": logits / 2}[targets],
-    ]
+    kinds: dict[str, Any] = {"labels": labels, "binary": hot, "relevance": 2.0 * hot, "logits": logits / 2, "none": None}
+    kinds |= dict.fromkeys(("unit", "distribution", "vectors"), soft)
+    kinds["lists"] = np.where(np.arange(10) == 0, labels[:, None], -1)
+    kinds["signs"] = np.where(labels < 5, 1, -1) if domains[0] == "vectors" else 2 * hot - 1
+    return [*(np.roll(predictions[d], i, axis=0) for i, d in enumerate(domains)), kinds[targets]]
