@@ -26,7 +26,8 @@ def _cosine(xp: Any, a: Array, b: Array, axis: int) -> tuple[Array, Array, Array
     v, b_is_zero, over_b = special.unit_rows(xp, b, axis)
     d = v - u
     value = xp.where(is_zero | b_is_zero, 1.0, xp.sum(d * d, axis=axis, keepdims=True) / 2)
-    return value, over_a(-(d + value * u)), over_b(d - value * v)
+    cos, is_near = xp.sum(u * v, axis=axis, keepdims=True), value < 0.5  # where vectors are far apart, d is larger than what is left of it
+    return value, over_a(xp.where(is_near, -(d + value * u), cos * u - v)), over_b(xp.where(is_near, d - value * v, cos * v - u))
 
 
 def _sign(xp: Any, v: Array) -> Array:
