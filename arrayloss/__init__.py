@@ -10,9 +10,11 @@ from .frontend.combination import Combination
 from .frontend.loss import Loss, Properties, loss
 from .frontend.outputs import Outputs, outputs
 from .losses.binary import binary_cross_entropy, sigmoid_cross_entropy, sigmoid_focal_loss
+from .losses.contrastive import circle_loss, ntxent_loss
 from .losses.count import absolute_percentage_error, poisson_nll_loss, squared_log_error
 from .losses.divergence import kl_divergence
 from .losses.fenchel_young import fenchel_young, sparsemax_loss
+from .losses.linear import linear_cross_entropy
 from .losses.margin import (
     exponential_loss,
     hinge_embedding_loss,
@@ -55,6 +57,7 @@ __all__ = [
     "absolute_error",
     "absolute_percentage_error",
     "binary_cross_entropy",
+    "circle_loss",
     "cosine_distance",
     "cosine_embedding_loss",
     "cross_entropy",
@@ -71,6 +74,7 @@ __all__ = [
     "huber_loss",
     "jaccard_loss",
     "kl_divergence",
+    "linear_cross_entropy",
     "log_cosh_loss",
     "loss",
     "margin_ranking_loss",
@@ -81,6 +85,7 @@ __all__ = [
     "multilabel_margin_loss",
     "multilabel_soft_margin_loss",
     "nll_loss",
+    "ntxent_loss",
     "one_hot",
     "outputs",
     "pairwise_distance",

@@ -12,7 +12,7 @@ from typing import Any
 
 from . import peers
 from .measure import peak_bytes, torch_allocations
-from .rows import Inputs, backward, ours
+from .rows import FEATURES, Inputs, backward, linear_inputs, ours
 
 MIB = 2**20
 FOCAL = ours("sigmoid_focal_loss")
@@ -71,6 +71,30 @@ def bfloat16_beyond_gradient(is_small: bool) -> float:
     return (peak_bytes(backward(softmax_cross_entropy, x, t)) - x.nbytes) / MIB
 
 
+def linear_beyond_gradients(is_small: bool) -> float:
+    """The logits alone would be 786 MiB."""
+    from arrayloss import linear_cross_entropy
+
+    f, w, t = linear_inputs(*FEATURES.arrays(is_small), is_small)
+
+    def work() -> None:
+        linear_cross_entropy(f, w, t).backward()
+        f.grad = w.grad = None
+
+    return (peak_bytes(work) - f.nbytes - w.nbytes) / MIB
+
+
+def ntxent_beyond_gradient(is_small: bool) -> float:
+    """The similarities alone would be 4 GiB."""
+    import numpy as np
+
+    from arrayloss import ntxent_loss
+
+    n = 64 if is_small else 32_768
+    x = np.random.default_rng(0).standard_normal((n, 128), dtype=np.float32)
+    return (peak_bytes(lambda: ntxent_loss.value_and_grad(x, np.arange(n) % (n // 2))) - x.nbytes) / MIB
+
+
 def import_time(is_small: bool) -> float:
     """Milliseconds of a core beyond NumPy and array-api-compat, each time in a fresh interpreter.
 
@@ -87,5 +111,7 @@ CHECKS = [
     Check("memory: PyTorch, sigmoid focal 16M, beyond the gradient", "MiB", 1, torch_beyond_gradient),
     Check("memory: PyTorch, sigmoid focal 4M, kept for backward", "of torchvision's formula", 1 / 6, kept_for_backward),
     Check("memory: PyTorch, bfloat16 cross-entropy 1024x128256, beyond the gradient", "MiB", 1, bfloat16_beyond_gradient),
+    Check("memory: PyTorch, linear cross-entropy 4096x512x50304, beyond the gradients", "MiB", 160, linear_beyond_gradients),
+    Check("memory: NumPy, NT-Xent loss 32768x128, beyond the gradient", "MiB", 256, ntxent_beyond_gradient),
     Check("import arrayloss, beyond NumPy and array-api-compat", "ms", 60, import_time),
 ]

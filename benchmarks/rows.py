@@ -98,6 +98,32 @@ def _torch(loss: Any, peer: Function, x: Any, t: Any, _: bool) -> Pair:
     return backward(loss, *inputs), backward(peer, *inputs)
 
 
+def _torch_linear(loss: Any, peer: Function, x: Any, t: Any, is_small: bool) -> Pair:
+    """Of features and the weight of a last layer; labels are those of some of its classes."""
+    import torch
+
+    inputs = linear_inputs(x, t, is_small)
+
+    def work(function: Function) -> Work:
+        def run() -> None:
+            function(*inputs).backward()
+            for a in inputs[:2]:
+                a.grad = None
+
+        return run
+
+    return work(lambda x, w, t: loss(x, w, t)), work(lambda x, w, t: peer(torch.matmul(x, w.T), t))
+
+
+def linear_inputs(x: Any, t: Any, is_small: bool) -> tuple[Any, Any, Any]:
+    """Features, weight and labels."""
+    import torch
+
+    random, classes = np.random.default_rng(1), 1000 if is_small else CLASSES
+    weight = random.standard_normal((classes, x.shape[1]), dtype=np.float32) / x.shape[1] ** 0.5
+    return torch.from_numpy(x).requires_grad_(), torch.from_numpy(weight).requires_grad_(), torch.from_numpy(t)
+
+
 def _torch_value(loss: Any, peer: Function, x: Any, t: Any, _: bool) -> Pair:
     x, t = _leaf(x, t)
     x = x.detach()
@@ -139,6 +165,7 @@ def _numpy_torch(loss: Any, peer: Function, x: Any, t: Any, _: bool) -> Pair:
 
 MODES: dict[str, Callable[..., Pair]] = {
     "PyTorch": _torch,
+    "PyTorch, linear layer": _torch_linear,
     "PyTorch, value": _torch_value,
     "PyTorch, compiled": _compiled,
     "JAX, jitted": _jax,
@@ -147,6 +174,8 @@ MODES: dict[str, Callable[..., Pair]] = {
     "NumPy against PyTorch": _numpy_torch,
 }
 
+CLASSES = 50_304  # of the linear layer
+FEATURES = Inputs((4096, 512), (64, 16))
 FLAT, MILLION = Inputs((4_000_000,), (4096,), "numbers"), Inputs((2**20,), (4096,), "numbers")
 TABLE, NARROW, WORDS = Inputs((8192, 1000), (64, 10)), Inputs((8192, 100), (64, 10)), Inputs((2048, 32_000), (16, 100))
 BOOSTING, PAIRS = Inputs((100_000, 10), (100, 10)), Inputs((8192, 100), (64, 10), "logits")
@@ -196,6 +225,15 @@ ROWS = [
     Row("PyTorch", "KL divergence 8192x100", ours("kl_divergence"), "F.kl_div", peers.torch_kl, PAIRS, (1.0,)),
     Row("PyTorch", "nll 2048x32000", ours("nll_loss"), "F.nll_loss", functional("nll_loss"), WORDS, (0.5,)),
     Row("PyTorch, value", "nll 2048x32000", ours("nll_loss"), "F.nll_loss", functional("nll_loss"), WORDS, (12.5,)),  # 100 us
+    Row(
+        "PyTorch, linear layer",
+        "cross-entropy 4096x512x50304",
+        ours("linear_cross_entropy"),
+        "F.cross_entropy",
+        F_CE,
+        FEATURES,
+        (1.05,),
+    ),
     Row("PyTorch", "cross-entropy 32x10", CE, "F.cross_entropy", F_CE, TINY, (3.5,)),
     Row("PyTorch", "binary cross-entropy 32x10", BCE, "F.bce_with_logits", F_BCE, TINY_NUMBERS, (4.5,)),
     Row("PyTorch", "sigmoid focal 32x10", FOCAL, TORCHVISION, peers.torchvision_focal, TINY_NUMBERS, (1.0,)),

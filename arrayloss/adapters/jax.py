@@ -78,6 +78,9 @@ class _Namespace(special.Native):
     def quotient(self, a: Array, b: Array) -> Array:
         return _divide(a, b)
 
+    def scan(self, body: Any, carry: Any, arrays: Sequence[Array]) -> Any:
+        return jax.lax.scan(jax.checkpoint(body, prevent_cse=False), carry, tuple(arrays))
+
 
 xp = _Namespace()
 _plain = Adapter(xp, "jax")

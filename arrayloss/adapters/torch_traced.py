@@ -55,6 +55,9 @@ class Traced(special.Native):
             return torch.where(self.arange_along(a, axis) == labels, a, 0).sum(axis, keepdim=True, dtype=a.dtype)
         return torch.gather(a, axis, labels.to(torch.int64))  # `take_along_dim` would tie a compiled loss to one batch size
 
+    def add_product(self, total: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        return torch.addmm(total, a.mT, b)
+
     def sum_to(self, a: Tensor, shape: tuple[int, ...], axes: tuple[int, ...], dtype: Any) -> Tensor:
         """Samples first: a compiled loop over all samples for every class would fetch each class from memory each time."""
         if torch.compiler.is_compiling() and axes[:1] == (0,) and len(axes) > 1 and a.shape == shape:

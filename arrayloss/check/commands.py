@@ -27,7 +27,7 @@ from . import picture
 from .accuracy import table as accuracy_lines
 from .compare import MODES
 from .compare import check as compare
-from .definitions import QUANTITIES
+from .definitions import DEFINITIONS, QUANTITIES
 from .derivatives import summary
 from .judge import MAX_ULP, one_line
 from .libraries import DTYPES, LIBRARIES
@@ -309,8 +309,8 @@ def digits(
 def print_accuracy(subjects: Sequence[str], backends: Sequence[str] | None, dtypes: Sequence[str], say: Say) -> int:
     """The table of errors on this machine; 0 if every loss keeps its promise."""
     for name in subjects:
-        if name not in REGISTRY:
-            raise click.UsageError(f"--accuracy takes losses of ours; there is no loss {name!r}")
+        if name not in DEFINITIONS:
+            raise click.UsageError(f"--accuracy takes losses of ours; there is no definition of {name!r}")
     table = table_of("loss", "given", "targets", "quantity", "dtype", "by", "max ulp", "median", "NaN", "lost", "promise", title="Accuracy")
     broken = []
     for line in accuracy_lines(subjects or None, dtypes=dtypes, backends=backends or ("numpy", "torch", "jax")):

@@ -122,8 +122,8 @@ def loss_options(problem: Problem, reduction: str) -> dict[str, Any]:
 
 
 def is_ours(loss: Loss[Any]) -> bool:
-    """Whether it is a loss of this package, which has a definition."""
-    return loss.__module__.startswith("arrayloss.losses.")
+    """Whether it is a loss of this package that has a definition. One that couples arrays of several shapes has none."""
+    return loss.__module__.startswith("arrayloss.losses.") and loss.name in DEFINITIONS
 
 
 def named_loss(name: str) -> Loss[Any]:

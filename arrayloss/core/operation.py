@@ -39,6 +39,7 @@ class Operation:
     terms: tuple[str, ...] = ("total",)  # what the kernel yields, by name
     outputs: tuple[str, ...] = ("total",)  # what is summed: terms, "weight", "count" (of elements that are not masked) or "positives"
     event_axes: tuple[int, ...] = ()  # axes that belong to one element, in the first prediction
+    columns: tuple[int, ...] | None = None  # instead of the last axis of the first prediction: those of a linear layer's outputs
     per_entry: bool = False  # the terms keep the event axes (overlaps), else they have size 1 there
     blocked: bool = True  # an element needs its own entries only
     is_coupled: bool = False  # a masked element has no loss of its own, but takes part in the losses of others
@@ -51,8 +52,15 @@ class Operation:
     half: bool = False  # predictions of 16 bits: computed in float32
     float64: bool = True  # the device has it, for sums
 
+    def entry_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """The shape whose axes are meant: that of the first prediction, or of the outputs of a linear layer."""
+        return tuple(shape) if self.columns is None else (*shape[:-1], *self.columns)
+
     def mask_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """One entry for every element, every axis kept."""
+        return self._one_entry(self.entry_shape(shape))
+
+    def _one_entry(self, shape: Sequence[int]) -> tuple[int, ...]:
         return tuple([1 if a in self.event_axes else n for a, n in enumerate(shape)])
 
     def term_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
@@ -65,7 +73,7 @@ class Operation:
     def result_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The shape of the sums that a caller sees."""
         summed = (*(self.reduce or ()), *(() if self.per_entry else self.event_axes))
-        return tuple([n for a, n in enumerate(shape) if a not in summed])
+        return tuple([n for a, n in enumerate(self.entry_shape(shape)) if a not in summed])
 
     @property
     def is_local(self) -> bool:
@@ -84,28 +92,33 @@ class Operation:
         g = xp.astype(g, xp.float32 if self.half else x.dtype, copy=False)
         return xp.reshape(g, self.sum_shape(x.shape) if g.ndim else (1,) * x.ndim)
 
-    def vjp(self, xp: Any, arrays: Sequence[Array], labels: str = "nan") -> tuple[Callable[[], tuple[Array, ...]], Pullback]:
-        """Two functions: the sums, every axis kept; and their pullback. What is not called is not computed.
+    def vjp(self, xp: Any, arrays: Sequence[Array], labels: str = "nan") -> tuple[Callable[..., tuple[Array, ...]], Pullback]:
+        """Two functions: the sums (all outputs, or those named), every axis kept; and their pullback. What is not called is not computed.
 
         `labels`: "raise" on labels out of range (host memory), make their loss "nan" (device, tracing), or trust that they are "checked".
         """
         arrays, mask, weigh, steps = self._start(xp, arrays, labels)
-        terms, dtype = next(steps), arrays[0].dtype
+        terms, dtype, shape = next(steps), arrays[0].dtype, self.term_shape(arrays[0].shape)
+        computed: dict[str, Any] = {}
 
-        def summand(name: str, by_name: dict[str, Array]) -> Array:
+        def ones(dtype: Any) -> Array:
+            return xp.reshape(special.constant(xp, 1, dtype, arrays[0]), (1,) * len(shape))
+
+        def summand(name: str) -> Array:
             if name == "count":
-                return special.constant(xp, 1, xp.int64, arrays[0]) if mask is None else xp.astype(mask, xp.int64)
+                return ones(xp.int64) if mask is None else xp.astype(mask, xp.int64)
             if name == "positives" and self.positives is not None:
                 return special.as_float(xp, arrays[self.positives.index], arrays[0])
-            term = by_name[name] if name in by_name else special.constant(xp, 1.0, dtype, arrays[0])
+            if name in self.terms and not computed:
+                computed.update(zip(self.terms, _as_tuple(terms() if callable(terms) else terms), strict=True))
+            term = computed[name] if name in self.terms else ones(dtype)
+            term = term() if callable(term) else term
             return term if weigh is None else weigh(term)
 
-        def sums() -> tuple[Array, ...]:
-            by_name = dict(zip(self.terms, _as_tuple(terms() if callable(terms) else terms), strict=True))
-            shape = self.term_shape(arrays[0].shape)
+        def sums(names: Sequence[str] = self.outputs) -> tuple[Array, ...]:
             if self.reduce is None:
-                return tuple([xp.broadcast_to(summand(name, by_name), shape) for name in self.outputs])
-            return tuple([self._sum(xp, summand(name, by_name), shape) for name in self.outputs])
+                return tuple([xp.broadcast_to(summand(name), shape) for name in names])
+            return tuple([self._sum(xp, summand(name), shape) for name in names])
 
         def pullback(cotangents: Sequence[Any]) -> tuple[Array, ...]:
             derivative = next(steps)
@@ -171,8 +184,14 @@ class Operation:
             arrays = [xp.astype(a, xp.float32) if dtypes.kind(a.dtype) == "half" else a for a in arrays]
         if mask is not None and not self.is_coupled:
             shape, legal = self.mask_shape(arrays[0].shape), int(labels is not None and labels.signs)
-            for i in [*range(0 if self.gathers else self.predictions), *[a.index for _, a in self.arguments if type(a) is ArrayRef]]:
-                if self.mask_shape(arrays[i].shape) == shape:
+            places = [a.index for _, a in self.arguments if type(a) is ArrayRef]
+            if self.columns is not None:  # a row of features is masked where all of its elements are
+                maps = tuple(range(arrays[0].ndim, mask.ndim))
+                arrays[0] = xp.where(xp.any(mask, axis=maps) if maps else mask, arrays[0], NEUTRAL)
+            elif not self.gathers:
+                places = [*range(self.predictions), *places]
+            for i in places:
+                if self._one_entry(arrays[i].shape) == shape:
                     neutral = NEUTRAL if i < self.predictions else False if dtypes.kind(arrays[i].dtype) == "bool" else legal
                     arrays[i] = xp.where(mask, arrays[i], neutral)
         valid = None

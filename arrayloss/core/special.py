@@ -305,3 +305,45 @@ def nll_and_grad_at_label(xp: Any, x: Array, labels: Array, axis: int) -> tuple[
         return xp.sum(multiply_no_nan(xp, base, xp.log(s) - minus_max(x)), axis=axis, keepdims=True)
 
     return xp.where(is_likely, nll_if_likely, xp.log(s) - d_y), rest / s, grad, base_nll
+
+
+@native_first
+def scan(xp: Any, body: Callable[..., Any], carry: Any, arrays: Sequence[Array]) -> tuple[Any, tuple[Array, ...]]:
+    """`carry, outputs = body(carry, slices)` for one slice of the arrays along axis 0 after another: the last carry, the stacked outputs.
+
+    JAX's derivative runs a step again, and keeps nothing but the carries.
+    """
+    steps = []
+    for i in range(arrays[0].shape[0]):
+        carry, outputs = body(carry, [a[i, ...] for a in arrays])
+        steps.append(outputs)
+    return carry, tuple([xp.stack(several, axis=0) for several in zip(*steps, strict=True)])
+
+
+def scan_blocks(xp: Any, body: Callable[..., Any], carry: Any, arrays: Sequence[Array], size: int) -> tuple[Any, tuple[Array, ...]]:
+    """`scan` over blocks of at most `size` rows of the arrays, of about one size. What the body puts out are rows, too."""
+    n = arrays[0].shape[0]
+    size = -(-n // max(1, -(-n // size)))
+    if n <= size:
+        carry, outputs = body(carry, arrays)
+        return carry, tuple(outputs)
+    count, last = n // size, n // size * size
+    blocks = [xp.reshape(a[:last, ...], (count, size, *a.shape[1:])) for a in arrays]
+    carry, stacks = scan(xp, body, carry, blocks)
+    outputs = tuple([xp.reshape(a, (last, *a.shape[2:])) for a in stacks])
+    if last == n:
+        return carry, outputs
+    carry, rest = body(carry, [a[last:, ...] for a in arrays])
+    return carry, tuple([xp.concat(both, axis=0) for both in zip(outputs, rest, strict=True)])
+
+
+@native_first
+def map_rows(xp: Any, function: Callable[..., Any], a: Array, *others: Array) -> Any:
+    """function(a, *others): the rows that come after those of `a`, or None, and numbers of each row. `a` may be overwritten."""
+    return function(a, *others)
+
+
+@native_first
+def add_product(xp: Any, total: Array, a: Array, b: Array) -> Array:
+    """total + a.T @ b; `total` may be overwritten."""
+    return total + xp.matmul(xp.matrix_transpose(a), b)

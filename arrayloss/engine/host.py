@@ -94,8 +94,11 @@ def value_and_vjp(op: Any, finish: Any, arrays: Sequence[Array], *, resources: R
     if not op.blocked:
         with np.errstate(all="ignore"):
             sums, pullback = op.vjp(XP, [slice_block(a, None) for a in arrays], "raise")
-            value, derivatives = steps_of(finish, op.to_result(XP, x, sums()))
+            # A pullback may find the losses on its way: it comes first, since the sums beside the total say what the derivative is
+            others = replace(op, outputs=outputs[1:]).to_result(XP, x, sums(outputs[1:]))
+            derivatives = steps_of(finish, (np.zeros(op.result_shape(x.shape)), *others))[1]
             gradients = pullback([op.expand_cotangent(XP, x, d) for d in derivatives])
+            value = steps_of(finish, op.to_result(XP, x, sums()))[0]
         return _as_results([value], arrays)[0], _as_results(gradients, arrays, [a.shape for a in arrays])
     if not (op.is_local and finish.is_linear):
         value, derivatives = steps_of(finish, sweep(op, arrays, resources=resources)[0])
@@ -126,7 +129,7 @@ def scale_gradient(op: Any, gradients: Sequence[Array], factor: Any) -> Arrays:
     """Gradients of a local operation times a number, or an array of the shape of a result, in place."""
     if np.ndim(factor) == 0 and factor == 1:
         return tuple(gradients)
-    factor = op.expand_cotangent(XP, gradients[0], factor)
+    factor = op.expand_cotangent(XP, gradients[0], factor) if np.ndim(factor) else np.asarray(factor, gradients[0].dtype)
     with np.errstate(all="ignore"):
         return tuple([np.multiply(g, factor, out=g) for g in gradients])
 

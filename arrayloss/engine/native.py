@@ -65,5 +65,22 @@ class NumPy(special.Native):
         np.put_along_axis(result, labels, entries, axis)
         return result
 
+    def map_rows(self, function: Any, a: Array, *others: Array) -> Any:
+        """A few rows at a time, which stay in the cache, into the memory of `a`."""
+        numbers, step = [], max(1, 2**17 // max(1, a[:1].size))
+        for i in range(0, max(1, len(a)), step):
+            rows, *several = function(a[i : i + step], *[b[i : i + step] for b in others])
+            numbers.append(several)
+            if rows is not None:
+                a[i : i + step] = rows
+        return a, *[np.concatenate(parts) for parts in zip(*numbers, strict=True)]
+
+    def add_product(self, total: Array, a: Array, b: Array) -> Array:
+        """A product as large as the total is never there at once."""
+        step = max(64, 2**18 // max(1, b.shape[1]))
+        for i in range(0, len(total), step):
+            total[i : i + step] += a[:, i : i + step].T @ b
+        return total
+
 
 XP = NumPy()

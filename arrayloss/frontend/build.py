@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from math import prod
@@ -138,12 +138,22 @@ def sequences(
     return _of_elements(arguments, kernel, own, options, axes, blocked=is_aligned)
 
 
-def coupled(kernel: Kernel, arrays: dict[str, Array], options: Any, *, elements: int = 0, additive: bool = True, **parameters: Any) -> Call:
+def coupled(
+    kernel: Kernel,
+    arrays: dict[str, Array],
+    options: Any,
+    *,
+    elements: int = 0,
+    additive: bool = True,
+    has_weights: bool = False,
+    **parameters: Any,
+) -> Call:
     """Elements depend on each other or on shared arrays: contrastive losses, a linear layer with its loss.
 
     Floating-point arrays are predictions and come first; integer and boolean ones behind them are arguments of the kernel, by name. The
     losses lie along the axis `elements` of the first array, every other axis has size 1. The kernel's second yield is a pullback.
     `additive`: the losses of two batches add. A masked element has no loss of its own, but takes part in the losses of others.
+    `has_weights`: the kernel yields the weights of the elements in a mean behind their losses.
     """
     options = checked(options, ElementOptions, parameters)
     is_label = {n: i > 0 and dtypes.kind(getattr(a, "dtype", None)) in INTEGERS for i, (n, a) in enumerate(arrays.items())}
@@ -151,8 +161,40 @@ def coupled(kernel: Kernel, arrays: dict[str, Array], options: Any, *, elements:
     labels = {n: arguments.add_array(arguments.adapter.as_array(a, arguments.x, n)) for n, a in arrays.items() if is_label[n]}
     axis = normal_axis("elements", elements, arguments.ndim)
     event_axes = tuple([i for i in range(arguments.ndim) if i != axis])
-    call = _of_elements(arguments, kernel, {**labels, **parameters}, options, event_axes, blocked=False, is_coupled=True)
+    terms = ("total", "weight") if has_weights else ("total",)
+    call = _of_elements(arguments, kernel, {**labels, **parameters}, options, event_axes, terms=terms, blocked=False, is_coupled=True)
     return replace(call, is_additive=additive)
+
+
+def linear_rows(
+    kernel: Kernel,
+    of_labels: Kernel,
+    of_distribution: Kernel,
+    arrays: dict[str, Array],
+    targets: Array,
+    options: Any,
+    ignore_index: Any,
+    class_weights: Parameter | None = None,
+    **parameters: Any,
+) -> Call:
+    """Rows of logits that are the outputs of a linear layer: predictions are features and weight, and perhaps a bias.
+
+    The argument `rows` of the kernel is that of rows of logits, of labels or of distributions.
+    """
+    options = checked(options, ElementOptions, {"class_weights": class_weights, **parameters})
+    arguments = Arguments({n: a for n, a in arrays.items() if a is not None}, same_shape=False)
+    features, weight, *bias = [tuple(a.shape) for a in arguments.arrays]
+    if not features or len(weight) < 2 or weight[-1] != features[-1]:
+        raise ValueError(f"weight must have shape (C, ..., D) for features of shape (..., D), {features}; got {weight}")
+    if bias and bias[0] != weight[:-1]:
+        raise ValueError(f"bias must have the shape of weight without its last axis, {weight[:-1]}; got {bias[0]}")
+    axis = len(features) - 1
+    arguments.first, arguments.shape, arguments.ndim = "logits", (*features[:-1], *weight[:-1]), axis + len(weight) - 1
+    t, has_labels = arguments.class_targets(targets, axis, ignore_index)
+    arguments.refuse_one_class(axis, "for one yes/no decision use sigmoid_cross_entropy")
+    own: Named = {"t": t, "rows": of_labels if has_labels else of_distribution, "class_weights": class_weights, **parameters}
+    terms = ("total",) if class_weights is None else ("total", "weight")
+    return _of_elements(arguments, kernel, own, options, (axis,), terms=terms, blocked=False, columns=weight[:-1])
 
 
 def overlap(
@@ -310,14 +352,16 @@ def normalizer_of(adapter: Any, like: Array, normalizer: Any) -> Any:
     return normalizer
 
 
-def for_parts(call: Call) -> Call:
-    """The call whose sums are the parts: all that any normalizer asks for."""
+def for_parts(call: Call, names: Sequence[str] = ()) -> Call:
+    """The call whose sums are the parts: all that any normalizer asks for. `names`: the options of the loss, for an error."""
     op, rule = replace(call.operation, float64=call.adapter.has_float64(call.arrays[0], for_parts=True)), call.finish
     if rule.reduction == "none":
         raise ValueError("reduction must be 'mean' or 'sum' for parts; got 'none'")
     if isinstance(rule, Overlap):
         return replace(call, operation=op)
     if not call.is_additive:
+        if "keys" in names:
+            raise TypeError("the elements of this loss depend on the whole batch; pass keys= to fix the other side")
         raise TypeError("there are no parts: the losses of one batch depend on each other, so those of two batches do not add")
     if call.arrays[0].ndim and 0 not in (*op.reduce, *op.event_axes):
         raise ValueError(f"reduce_axes must contain axis 0 for parts, since batches are added; got {op.reduce}")

@@ -23,7 +23,7 @@ from .combination import Algebra, check_parts
 Array = Any
 P = ParamSpec("P")
 REGISTRY: dict[str, Loss[Any]] = {}  # the losses of this package, by name
-OF_ONE_CALL = ("weights", "where", "normalizer", "lengths")  # options that may differ between parts that add
+OF_ONE_CALL = ("weights", "where", "normalizer", "lengths", "block")  # options that may differ between parts that add
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Loss(Algebra, Generic[P]):
         if "normalizer" in kwargs:
             raise TypeError(f"parts have no normalizer: pass it to finish, {self.name}.finish(parts, normalizer=...)")
         options = {n: v for n, v in self._options.items() if n != "normalizer"} | kwargs
-        call = for_parts(self._base._call(*args, **options))
+        call = for_parts(self._base._call(*args, **options), self.option_names)
         sums = call.adapter.forward(call.operation, call.arrays)
         with call.adapter.float64():
             rule, names, arrays = call.finish.parts(call.adapter.xp, call.operation.outputs, sums)

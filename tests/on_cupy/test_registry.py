@@ -107,3 +107,20 @@ def test_array_calls_give_the_same_numbers(definition: Any, kind: str, options: 
     assert_close(value.get(), again.get(), "float32", ulps=8)
     for a, b in zip(several(gradients), several(same), strict=True):
         assert_close(a.get(), b.get(), "float32", ulps=8)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"softcap": 3.0, "z_loss": 0.1, "label_smoothing": 0.1, "class_weights": (1.0, 2.0, 3.0, 1.0, 1.0)}]
+)
+def test_losses_of_arrays_of_several_shapes(options: Any) -> None:
+    """By array calls, in blocks: nothing of them is one kernel."""
+    rng = np.random.default_rng(0)
+    f, w, labels = rng.normal(size=(7, 4)), rng.normal(size=(5, 4)), rng.integers(0, 5, 7)
+    calls: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [(al.linear_cross_entropy, (f, w, labels), options | {"bias": w[:, 0]})]
+    for loss in () if options else (al.ntxent_loss, al.circle_loss):
+        calls += [(loss, (f, labels), {}), (loss, (f, labels), {"keys": w, "key_labels": labels[:5]})]
+    for loss, arrays, more in calls:
+        value, gradients = loss.value_and_grad(*map(CUPY.array, arrays), block=3, **CUPY.arrays(more))
+        expected = loss.value_and_grad(*arrays, **more)
+        for ours, theirs in zip((value, *several(gradients)), (expected[0], *several(expected[1])), strict=True):
+            assert_close(CUPY.numpy(ours), theirs)
