@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from arrayloss.adapters.torch_products import PRIMITIVES
 from arrayloss.engine import host
 
 Tensors = tuple[Tensor, ...]
@@ -42,8 +43,7 @@ def _is_plain(t: Tensor) -> bool:
 
 def _view(t: Tensor, shape: torch.Size) -> Any:
     """A tensor as an array. NumPy has no bfloat16: large 16-bit tensors of the predictions' shape are read block by block."""
-    t = t.detach()
-    if t.dtype in HALF:
+    if (t := t.detach()).dtype in HALF:
         if t.numel() > SMALL and t.shape == shape:
             return _Half(t)
         t = t.float()
@@ -85,7 +85,7 @@ class _Memory:
     @property
     def resources(self) -> host.Resources:
         """For the engine. Not an attribute: the cycle would keep the tensors until a garbage collection."""
-        return host.Resources(torch.get_num_threads, self.empty, *_team)
+        return host.Resources(torch.get_num_threads, self.empty, PRIMITIVES, *_team)
 
     def empty(self, shape: Sequence[int], dtype: Any) -> Any:
         """An uninitialised array in a tensor's memory."""

@@ -39,10 +39,11 @@ def threads() -> int:
 
 @dataclass(frozen=True)
 class Resources:
-    """How many threads a sweep of large arrays may use, where the memory of its results comes from, and OpenMP's `GOMP_parallel`."""
+    """How many threads a sweep of large arrays may use, where its results' memory comes from, primitives, and OpenMP's `GOMP_parallel`."""
 
     threads: Callable[[], int] = lambda: threads()
     empty: Callable[[Sequence[int], Any], Array] = np.empty
+    xp: Any = XP
     team: Any = None
 
 
@@ -66,7 +67,7 @@ def sweep(
     compiled = program.evaluate(op, arrays, cotangents, resources, want_sums=want_sums)
 
     def evaluate(index: Index | None) -> tuple[Arrays, Arrays]:
-        sums_of, pullback = op.vjp(XP, [slice_block(a, index) for a in arrays], labels)
+        sums_of, pullback = op.vjp(resources.xp, [slice_block(a, index) for a in arrays], labels)
         sums = sums_of() if want_sums else ()
         gradients = pullback([slice_block(c, index) for c in cotangents or ()]) if n else ()
         return ((), (*gradients, *sums)) if op.reduce is None else (sums, gradients)
@@ -93,7 +94,7 @@ def value_and_vjp(op: Any, finish: Any, arrays: Sequence[Array], *, resources: R
     x, outputs = arrays[0], op.outputs
     if not op.blocked:
         with np.errstate(all="ignore"):
-            sums, pullback = op.vjp(XP, [slice_block(a, None) for a in arrays], "raise")
+            sums, pullback = op.vjp(resources.xp, [slice_block(a, None) for a in arrays], "raise")
             # A pullback may find the losses on its way: it comes first, since the sums beside the total say what the derivative is
             others = replace(op, outputs=outputs[1:]).to_result(XP, x, sums(outputs[1:]))
             derivatives = steps_of(finish, (np.zeros(op.result_shape(x.shape)), *others))[1]
