@@ -37,6 +37,7 @@ from .losses.multiclass_variants import generalized_cross_entropy, poly1_cross_e
 from .losses.ranking import ranking_softmax_loss
 from .losses.regression import absolute_error, gaussian_nll_loss, huber_loss, log_cosh_loss, smooth_l1_loss, squared_error
 from .losses.segmentation import dice_loss, focal_tversky_loss, generalized_dice_loss, jaccard_loss, tversky_loss
+from .losses.sequence import ctc_loss
 from .losses.vectors import (
     cosine_distance,
     cosine_embedding_loss,
@@ -61,6 +62,7 @@ __all__ = [
     "cosine_distance",
     "cosine_embedding_loss",
     "cross_entropy",
+    "ctc_loss",
     "define",
     "dice_loss",
     "exponential_loss",

@@ -13,12 +13,24 @@ Function = Callable[..., Any]
 def functional(name: str, **options: Any) -> Function:
     """A loss of torch.nn.functional."""
 
-    def peer(x: Any, t: Any) -> Any:
+    def peer(x: Any, t: Any, *more: Any) -> Any:
         import torch
 
-        return getattr(torch.nn.functional, name)(x, t, **options)
+        return getattr(torch.nn.functional, name)(x, t, *more, **options)
 
     return peer
+
+
+def with_lengths(loss: Function) -> Function:
+    """A loss of sequences in PyTorch, of frames T x N x C and labels N x S, all as long as the arrays are."""
+
+    def of_all(x: Any, t: Any) -> Any:
+        import torch
+
+        frames, labels = (torch.full((len(t),), n) for n in (len(x), t.shape[1]))
+        return loss(x, t, frames, labels)
+
+    return of_all
 
 
 def torchvision_focal(x: Any, t: Any, alpha: float = 0.25, gamma: float = 2.0) -> Any:

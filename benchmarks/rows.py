@@ -18,7 +18,10 @@ Aims = tuple[float, ...]  # of ours / the peer: alone, behind an OpenMP region, 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Logits of a shape (and of a small one), and targets: labels along an axis, "numbers" of 0 and 1, or "logits"."""
+    """Logits of a shape (and of a small one), and targets: labels along an axis, "numbers" of 0 and 1, or "logits".
+
+    "sequences": log-probabilities of T x N x C, and T / 8 labels for each of N sequences.
+    """
 
     shape: tuple[int, ...]
     small: tuple[int, ...]
@@ -30,6 +33,9 @@ class Inputs:
         x = 2 * random.standard_normal(shape, dtype=np.float32)
         if self.targets == "numbers":
             return x, (random.random(shape, dtype=np.float32) < 0.3).astype(np.float32)
+        if self.targets == "sequences":
+            x -= np.log(np.sum(np.exp(x), axis=2, keepdims=True))
+            return x, random.integers(1, shape[2], (shape[1], shape[0] // 8))
         if self.targets == "logits":
             return x, x + random.standard_normal(shape, dtype=np.float32)
         axis = self.axis % len(shape)
@@ -49,6 +55,14 @@ class Loss:
 
         loss = getattr(arrayloss, self.name).bind(**dict(self.options))
         return loss if self.plus is None else loss + self.plus.get()
+
+
+@dataclass(frozen=True)
+class OfSequences(Loss):
+    """A loss of sequences that are all as long as their arrays."""
+
+    def get(self) -> Any:
+        return peers.with_lengths(super().get())
 
 
 def ours(name: str, **options: Any) -> Loss:
@@ -182,6 +196,7 @@ BOOSTING, PAIRS = Inputs((100_000, 10), (100, 10)), Inputs((8192, 100), (64, 10)
 SCENES = Inputs((4, 21, 512, 512), (2, 5, 8, 8), axis=1)
 PIXELS, MASKS = Inputs((8, 4, 256, 256), (2, 3, 16, 16), axis=1), Inputs((8, 4, 256, 256), (2, 3, 16, 16), "numbers")
 VOLUME = Inputs((1, 46, 64, 64, 64), (1, 5, 8, 8, 8), axis=1)
+SPEECH = Inputs((400, 16, 100), (16, 2, 5), "sequences")
 TINY, TINY_NUMBERS = Inputs((32, 10), (32, 10)), Inputs((32, 10), (32, 10), "numbers")
 
 CE, BCE = ours("softmax_cross_entropy"), ours("sigmoid_cross_entropy")
@@ -189,6 +204,7 @@ FOCAL, SOFTMAX_FOCAL = ours("sigmoid_focal_loss", alpha=0.25), ours("softmax_foc
 PIXEL_CE = ours("softmax_cross_entropy", axis=1)
 DICE = ours("dice_loss", activation="softmax", axis=1)
 SMOOTH = ours("softmax_cross_entropy", label_smoothing=0.1, axis=1)
+CTC, F_CTC = OfSequences("ctc_loss", (("length_normalized", True),)), peers.with_lengths(functional("ctc_loss"))
 F_CE, F_BCE = functional("cross_entropy"), functional("binary_cross_entropy_with_logits")
 F_SMOOTH = functional("cross_entropy", label_smoothing=0.1)
 MONAI_DICE = Monai("DiceLoss", softmax=True, to_onehot_y=True, batch=True)
@@ -234,6 +250,7 @@ ROWS = [
         FEATURES,
         (1.05,),
     ),
+    Row("PyTorch", "CTC 400x16x100, 50 labels", CTC, "F.ctc_loss", F_CTC, SPEECH, (2.0, 2.0, 2.0)),
     Row("PyTorch", "cross-entropy 32x10", CE, "F.cross_entropy", F_CE, TINY, (3.5,)),
     Row("PyTorch", "binary cross-entropy 32x10", BCE, "F.bce_with_logits", F_BCE, TINY_NUMBERS, (4.5,)),
     Row("PyTorch", "sigmoid focal 32x10", FOCAL, TORCHVISION, peers.torchvision_focal, TINY_NUMBERS, (1.0,)),

@@ -24,7 +24,7 @@ from arrayloss.frontend.loss import REGISTRY
 
 from .accuracy.accuracy import assert_kept
 from .exact import with_answers
-from .helpers import several
+from .helpers import BACKENDS, several
 
 POINTS = 30
 ROWS = [pytest.param(d, id=f"{loss}-{d.given}") for loss, definitions in DEFINITIONS.items() for d in definitions]
@@ -111,7 +111,7 @@ def test_eager_torch_has_numpys_bits(row):
         x, t, options = arguments(row, "float32", number)
         value, gradients = loss.value_and_grad(*x, *t, **options)
         xs = [torch.from_numpy(p.copy()).requires_grad_() for p in x]
-        result = loss(*xs, *[torch.from_numpy(a.copy()) for a in t], **options)
+        result = loss(*xs, *[torch.from_numpy(a.copy()) for a in t], **BACKENDS["torch"].arrays(options))
         result.sum().backward()
         for ours, theirs in zip((result.detach(), *[p.grad for p in xs]), (value, *several(gradients)), strict=True):
             np.testing.assert_array_equal(ours.numpy(), theirs, err_msg=str(problem))
@@ -121,13 +121,14 @@ def test_eager_torch_has_numpys_bits(row):
 def test_torchs_second_derivatives_are_those_of_differences(row):
     for kind in row.targets:
         (problem,) = batches(row.predictions, kind, "random", np.random.default_rng(1), row.options[0])
-        problem = problem if row.whole else problem.take(slice(0, 2 if problem.axis is not None else 6))
-        some = np.s_[:1, :, :1, :2] if row.whole else ...
-        shape = (2, 3) if problem.axis is None and not row.whole else problem.predictions[0][some].shape
+        is_elementwise = problem.axis is None and not row.whole
+        problem = problem if row.regions else problem.take(slice(0, 6 if is_elementwise else 2))
+        some = np.s_[:1, :, :1, :2] if row.regions else ...
+        shape = (2, 3) if is_elementwise else problem.predictions[0][some].shape
         xs = [torch.from_numpy(p[some].reshape(shape).copy()).requires_grad_() for p in problem.predictions]
-        t = [a if problem.labels and problem.axis is not None else a[some].reshape(shape).copy() for a in as_list(problem.targets)]
-        t = list(map(torch.from_numpy, t))
-        options = loss_options(problem, "mean")
+        is_mask = not problem.labels or is_elementwise or row.regions
+        t = [torch.from_numpy(a[some].reshape(shape).copy() if is_mask else a) for a in as_list(problem.targets)]
+        options = BACKENDS["torch"].arrays(loss_options(problem, "mean"))
         assert torch.autograd.gradgradcheck(lambda *x, t=t, options=options: named_loss(row.loss)(*x, *t, **options), xs)
 
 
@@ -162,13 +163,16 @@ def test_masks_weights_and_parts(row):
     """An element with weight 2 counts as two, a masked one is not there, whatever it holds, and parts of batches add."""
     loss, (x, t, options) = named_loss(row.loss), arguments(row)
     options |= {"reduction": "mean"}
-    axis, n = (-1, x[0].shape[-1]) if row.whole else (0, len(x[0]))
+    axis, n = (-1, x[0].shape[-1]) if row.regions else (0, len(x[0]))
+
+    def chosen(choose: Any) -> dict[str, Any]:
+        return {name: choose(v) if isinstance(v, np.ndarray) else v for name, v in options.items()}
 
     def reduced(counts: Any, **more: Any) -> Any:
         repeated = [np.repeat(a, counts, axis=axis) for a in (*x, *t)]
-        return loss(*repeated, **options, **more)
+        return loss(*repeated, **chosen(lambda a: np.repeat(a, counts)), **more)
 
-    expand = (1,) * (x[0].ndim - 1) if row.whole else ()
+    expand = (1,) * (x[0].ndim - 1) if row.regions else ()
     counts = np.arange(n) % 3 % 2 + 1
     np.testing.assert_allclose(loss(*x, *t, **options, weights=counts.reshape(*expand, n)), reduced(counts), rtol=1e-12)
     mask = np.arange(n) % 3 > 0
@@ -177,6 +181,6 @@ def test_masks_weights_and_parts(row):
     np.testing.assert_allclose(value, reduced(mask.astype(int)), rtol=1e-12)
     assert all(np.isfinite(g).all() for g in several(gradients))
     middle = len(x[0]) // 2
-    halves = [[a[half] for a in (*x, *t)] for half in (slice(None, middle), slice(middle, None))]
-    parts = sum(loss.parts(*half, **options) for half in halves)
+    halves = slice(None, middle), slice(middle, None)
+    parts = sum(loss.parts(*[a[half] for a in (*x, *t)], **chosen(lambda a, half=half: a[half])) for half in halves)
     np.testing.assert_allclose(loss.finish(parts), loss(*x, *t, **options), rtol=1e-12)

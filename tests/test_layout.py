@@ -132,7 +132,7 @@ def test_public_names() -> None:
     losses |= {"generalized_cross_entropy", "multi_margin_loss", "multiclass_hinge_loss", "multiclass_perceptron_loss"}
     losses |= {"multilabel_margin_loss", "multilabel_soft_margin_loss", "poly1_cross_entropy", "ranking_softmax_loss", "sparsemax_loss"}
     losses |= {"cosine_distance", "cosine_embedding_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss"}
-    losses |= {"circle_loss", "linear_cross_entropy", "ntxent_loss"}
+    losses |= {"circle_loss", "ctc_loss", "linear_cross_entropy", "ntxent_loss"}
     losses |= {"softmax_cross_entropy", "softmax_focal_loss", "squared_error", "tversky_loss"}
     losses |= {"absolute_error", "absolute_percentage_error", "poisson_nll_loss", "smooth_l1_loss", "squared_log_error"}
     losses |= {"exponential_loss", "hinge_embedding_loss", "hinge_loss", "margin_ranking_loss", "perceptron_loss", "smooth_hinge_loss"}

@@ -36,11 +36,15 @@ class Elements:
     def __post_init__(self) -> None:
         definition = self.definition
         self.loss = named_loss(definition.loss)
-        rows = definition.predictions[0] in ROWS
+        rows, is_sequence = definition.predictions[0] in ROWS, definition.whole and not definition.regions
         classes = 1 if rows and self.kind == "binary" and "class_weights" not in self.options else CLASSES  # an average is steepest of one
-        self.shape: tuple[int, ...] = (N, CLASSES, 2) if definition.whole else (N, classes) if rows else (N,)
-        self.calls = {**self.options, "reduction": "none"} | ({"pool_axes": 2} if definition.whole else {"axis": -1} if rows else {})
-        self.targets = self._targets()
+        self.shape: tuple[int, ...] = (N, classes) if rows else (N,)
+        if definition.whole:
+            self.shape = (N, 3, CLASSES) if is_sequence else (N, CLASSES, 2)
+        self.calls = {**self.options, "reduction": "none"} | ({"pool_axes": 2} if definition.regions else {"axis": -1} if rows else {})
+        if is_sequence:
+            self.calls |= {"time_axis": 1, "batch_axis": 0, "input_lengths": np.full(N, 3), "target_lengths": self.rng.integers(0, 3, N)}
+        self.targets = self.rng.integers(1, CLASSES, (N, 2)) if is_sequence else self._targets()
         self.given = [] if self.targets is None else [self.targets]
 
     def _targets(self) -> Any:
@@ -65,19 +69,12 @@ class Elements:
 
     def draw(self, *, wide: bool) -> list[Any]:
         """Predictions from the whole of their domains, or from where nothing is steep."""
-        draws = {
-            "real": self._reals,
-            "exponents": lambda wide: self._reals(wide).clip(-80, 80),
-            "logits": self._reals,
-            "masks": self._reals,
-            "vectors": self._vectors,
-            "positive": self._positives,
-        }
+        draws = dict.fromkeys(("real", "logits", "masks", "frames"), self._reals)
+        draws |= dict.fromkeys(("unit", "mask_probs"), self._units)
+        draws |= {"vectors": self._vectors, "positive": self._positives, "probs": self._probs, "frame_log_probs": self._frames}
         draws |= {
+            "exponents": lambda wide: self._reals(wide).clip(-80, 80),
             "above_minus_one": lambda wide: self._positives(wide) - 1,
-            "unit": self._units,
-            "mask_probs": self._units,
-            "probs": self._probs,
             "log_probs": lambda wide: np.log(self._probs(wide)),
         }
         return [draws[domain](wide) for domain in self.definition.predictions]
@@ -104,10 +101,14 @@ class Elements:
         p = self.rng.dirichlet(np.full(CLASSES, 0.3 if wide else 5.0), N)
         return np.where(self.rng.random(self.shape) < 0.1, 10.0 ** self.rng.uniform(-100, 0, self.shape), p) if wide else p
 
+    def _frames(self, wide: bool) -> Any:
+        x = self._reals(wide)
+        return x - np.logaddexp.reduce(x, axis=-1, keepdims=True) - 1e-9  # no more than 1 in sum, whatever is rounded
+
     def special(self) -> list[Any]:
         """Where a derivative may jump or be infinite: at the target, at a knot, ties, the ends of probabilities, empty regions."""
         x, *others = self.draw(wide=False)
-        t = np.eye(CLASSES)[self.targets] if self.kind == "labels" else self.targets
+        t = np.eye(CLASSES)[self.targets] if self.kind == "labels" and not self.definition.whole else self.targets
         domain = self.definition.predictions[0]
         if domain == "real" and self.kind == "real":
             x[::2] = t[::2] + self.rng.choice([-1, 0, 1], N)[::2] * self.options.get("delta", self.options.get("beta", 1.0))
@@ -115,7 +116,7 @@ class Elements:
             knots = [0.0, self.options.get("margin", 1.0), 1 - self.options.get("smoothing", 1.0)]
             x[::2] = self.rng.choice([-1, 1], N // 2) * self.rng.choice(knots, N // 2)
             others = [np.where(np.arange(N) % 2 == 0, 0.0, p) for p in others]
-        elif domain in ("real", "logits", "masks"):
+        elif domain in ("real", "logits", "masks", "frames"):
             x[::2] = 0.0
             if domain == "masks" and self.kind == "unit":  # the first of several classes as likely as in the target
                 x[::2, 0] = np.log((x.shape[1] - 1) * t[::2, 0] / (1 - t[::2, 0]))

@@ -75,11 +75,12 @@ class _Namespace(special.Native):
         with _x64(dtype == jnp.float64 or jax.config.jax_enable_x64):  # parts have 64 bits also where x64 is not enabled
             return special.generic(special.sum_to)(self, a, shape, axes, self.int64 if dtypes.kind(a.dtype) == "integer" else dtype)
 
-    def quotient(self, a: Array, b: Array) -> Array:
-        return _divide(a, b)
+    def label_columns(self, like: Array, labels: Array) -> Any:
+        at = jnp.arange(like.shape[0]), labels
+        return lambda a: a[at], lambda b: jnp.zeros_like(like).at[at].add(b)
 
-    def scan(self, body: Any, carry: Any, arrays: Sequence[Array]) -> Any:
-        return jax.lax.scan(jax.checkpoint(body, prevent_cse=False), carry, tuple(arrays))
+    quotient = staticmethod(lambda _, a, b: _divide(a, b))
+    scan = staticmethod(lambda _, body, *rest, reverse=False: jax.lax.scan(jax.checkpoint(body, prevent_cse=False), *rest, reverse=reverse))
 
 
 xp = _Namespace()

@@ -5,21 +5,23 @@ the loss of one element is, written so that it keeps its digits at any magnitude
 (`jets`) at the same precision. Whatever is tested or checked for all losses is found here.
 
 Domains of predictions: "real" (logits and numbers), "exponents", "positive", "above_minus_one" and "unit" for losses of elements; "logits",
-"log_probs" and "probs" for those of rows; "masks" and "mask_probs" for those of whole regions. Kinds of targets: "binary", "signs", "unit",
-"real", "counts", "labels", "distribution", "logits".
+"log_probs", "probs" and "vectors" for those of rows; "masks" and "mask_probs" for those of whole regions; "frames" and "frame_log_probs"
+for those of sequences. Kinds of targets: as in `points`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import mpmath
+import numpy as np
 from mpmath import mpf
 
 from . import margins, overlaps, vectors  # enter their definitions
 from .evaluate import DEFINITIONS, QUANTITIES, Definition, define, definition_of
-from .jets import Jet, Row, log, log1p, log_cosh, sigmoid, softplus
+from .jets import Jet, Row, exp, log, log1p, log_cosh, number, sigmoid, softplus
 from .promises import LOG1P, POWER, PRIMITIVES, ZEROS, Bound, Promise, within_spread
 
 __all__ = ["DEFINITIONS", "QUANTITIES", "Bound", "Definition", "Promise", "define", "definition_of", "margins", "overlaps", "vectors"]
@@ -267,6 +269,31 @@ GAUSSIAN = Bound(4, 4, ZEROS, of_terms=True)
 @define("gaussian_nll_loss", "real positive", "real", {}, {"full": True}, promise=Promise(GAUSSIAN, GAUSSIAN, GAUSSIAN))
 def gaussian_nll_loss(x: Number, v: Number, t: Number, full: bool = False) -> Number:
     return (log(v) + (x - t) ** 2 / v + (mpmath.log(2 * mpmath.pi) if full else 0)) / 2
+
+
+# -- sequences ---------------------------------------------------------------------------------------------------------------
+
+FRAMES = Bound(4, 4, "in ulps of 1 + loss: probabilities near 1/2 are as numbers near 1", of_terms=True)
+OCCUPANCY = Bound(36, 36, f"{ZEROS}; probabilities are exponentials of sums of logarithms, and carry their roundings", of_terms=True)
+NORMALIZED = {"length_normalized": True, "zero_infinity": True}
+
+
+@define("ctc_loss", "frame_log_probs", "labels", {}, NORMALIZED, promise=Promise(FRAMES, replace(OCCUPANCY, float32=12, float64=12)))
+@define("ctc_loss", "frames", "labels", {"given": "logits"}, {"given": "logits", **NORMALIZED}, promise=Promise(FRAMES, OCCUPANCY))
+def ctc_loss(x: Any, t: Any, input_lengths: Any, target_lengths: Any, given: str = "log_probs", blank: int = 0, **options: Any) -> Number:
+    """Of one sequence, by sums of probabilities; that of log-probabilities has the derivatives of a distribution."""
+    (frames,), (count,), tilt = input_lengths, target_lengths, mpf(0)
+    states = [blank, *[state for label in t[0][:count] for state in (int(label), blank)]]
+    sums = [mpf(1), *[mpf(0)] * 2 * int(count)]
+    for row in x[0][:frames]:
+        p = [Row(row).prob(c) for c in range(len(row))] if given == "logits" else list(map(exp, row))
+        tilt = tilt if given == "logits" else tilt + sum(p, mpf(0))
+        for s in reversed(range(len(sums))):
+            skips = s > 1 and states[s] not in (blank, states[s - 2])
+            sums[s] = (sums[s] + (sums[s - 1] if s else 0) + (sums[s - 2] if skips else 0)) * p[states[s]]
+    loss = (tilt - number(tilt) - log(sum(sums[-2:], mpf(0)))) / (max(int(count), 1) if options.get("length_normalized") else 1)
+    jet = Jet.of(loss)
+    return np.array([Jet(jet.orders, (1 + jet.orders[0], *jet.terms[1:]))])
 
 
 from . import elements  # noqa: E402, F401  # it enters its definitions behind these: the first one of a loss is that of its defaults

@@ -11,8 +11,8 @@ import mpmath
 import numpy as np
 from mpmath import mpf
 
-from .jets import Jet
-from .points import WHOLE, Problem
+from .jets import Jet, number
+from .points import FRAMES, WHOLE, Problem
 from .promises import Promise
 from .ulp import Exact
 
@@ -45,9 +45,16 @@ class Definition:
         return self.predictions[0] in WHOLE
 
     @property
+    def regions(self) -> bool:
+        """Whether it is a loss of overlaps."""
+        return self.whole and self.predictions[0] not in FRAMES
+
+    @property
     def given(self) -> str:
         """What the predictions are, in a word."""
         domain = self.predictions[0]
+        if domain in FRAMES:
+            return "logits" if domain == "frames" else "log_probs"
         if self.whole:
             return self.options[0]["activation"] or "probs"
         words = dict.fromkeys(("real", "exponents", "above_minus_one"), "logits" if "binary" in self.targets else "numbers") | {
@@ -82,7 +89,7 @@ class Definition:
         every = [_Element(self, problem, index, reduction) for index in np.ndindex(elements)]
         with mpmath.workdps(DIGITS):
             scale = mpf(1)
-            if reduction == "mean" and not problem.whole:
+            if reduction == "mean" and (problem.samples or not problem.whole):
                 scale = 1 / (sum((e.weight for e in every), mpf(0)) or mpf(1))
             numbers: dict[str, tuple[Exact, ...]] = {}
             if "value" in quantities:
@@ -106,7 +113,8 @@ class _Element:
         self.definition, self.rows = definition, problem.axis is not None
         at: Any = (slice(index[0], index[0] + 1),) if problem.samples else index
         self.predictions = [_precise(p[at]) for p in problem.predictions]
-        self.options = {k: v for k, v in problem.options.items() if k != "ignore_index"}
+        options = {k: v[at] if isinstance(v, np.ndarray) else v for k, v in problem.options.items()}
+        self.options = {k: v for k, v in options.items() if k != "ignore_index"}
         if problem.whole:
             self.options["reduction"] = reduction
         ignored = problem.options.get("ignore_index")
@@ -170,7 +178,7 @@ class _Element:
             return Jet.of(moved(Jet.variable(at)))
         apart = max(self.predictions[0].flat) - min(self.predictions[0].flat) if place else abs(self.predictions[0])
         with mpmath.workdps(DIGITS + int(min(apart, 800))):  # enough to see exp(-apart) beside 1 twice
-            return Jet([mpmath.diff(moved, at, order) for order in range(3)])
+            return Jet([mpmath.diff(lambda v: number(moved(v)), at, order) for order in range(3)])
 
 
 def _precise(a: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .points import ROWS, WHOLE
+from .points import FRAMES, ROWS, WHOLE
 from .run import form, named_loss
 
 if TYPE_CHECKING:
@@ -99,6 +99,8 @@ def _values(name: str, x: Any, options: Mapping[str, Any]) -> tuple[str, Any]:
     loss = named_loss(name)
     definition, options = form(loss.name, options)
     domain, p, options = definition.predictions[0], 1 / (1 + np.exp(-x)), {**options, "reduction": "none"}
+    if domain in FRAMES:
+        raise ValueError(f"{name} is no function of one logit: there is no curve")
     if domain in WHOLE:  # every sample is a region of two entries, half of it target, with the same logit for the right answer
         scores = np.stack([p, 1 - p] if domain == "mask_probs" else [x, -x], axis=1)[:, None]
         t = np.broadcast_to(np.array([1.0, 0.0]), scores.shape)

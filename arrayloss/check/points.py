@@ -2,8 +2,9 @@
 
 A domain is named as in the definitions: "real", "exponents" (reals whose exponential is finite), "positive", "above_minus_one" and "unit"
 for losses of elements, "logits", "log_probs" and "probs" for losses of rows of classes, "masks" (logits) and "mask_probs" for losses of
-whole regions; targets are "binary", "signs", "unit", "real", "counts", "labels", "distribution" or "logits". Vectors are rows too; their
-targets are "vectors", "signs" (one for each row) or "none". Rows may also have "lists" of labels, or a "relevance" of every entry.
+whole regions, "frames" (logits) and "frame_log_probs" for losses of sequences; targets are "binary", "signs", "unit", "real", "counts",
+"labels", "distribution" or "logits". Vectors are rows too; their targets are "vectors", "signs" (one for each row) or "none". Rows may also
+have "lists" of labels, or a "relevance" of every entry.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from .libraries import rounded
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 ROWS = ("logits", "log_probs", "probs", "vectors")
-WHOLE = ("masks", "mask_probs")
+FRAMES = ("frames", "frame_log_probs")
+WHOLE = ("masks", "mask_probs", *FRAMES)
 DOMAINS = ("real", "exponents", "positive", "above_minus_one", "unit", *ROWS, *WHOLE)
 TARGETS = ("binary", "signs", "unit", "real", "counts", "labels", "distribution", "logits", "vectors", "none", "lists", "relevance")
 LARGEST = 80.0  # of exponents
@@ -53,7 +55,8 @@ class Problem:
     def take(self, index: Any) -> Problem:
         """Some elements or rows of the batch."""
         targets = None if self.targets is None else self.targets[index]
-        return replace(self, predictions=tuple(p[index] for p in self.predictions), targets=targets)
+        options = {n: v[index] if isinstance(v, np.ndarray) else v for n, v in self.options.items()}
+        return replace(self, predictions=tuple(p[index] for p in self.predictions), targets=targets, options=options)
 
 
 def batches(
@@ -71,6 +74,8 @@ def batches(
             if name not in known:
                 raise ValueError(f"{kind} must be among {', '.join(known)}; got {name!r}")
     options = dict(options or {})
+    if domains[0] in FRAMES:
+        return [_frames(domains[0], name, rng, options, classes) for name in names]
     if domains[0] in WHOLE:
         return [_whole(domains[0], name, rng, options, classes) for name in names]
     draw = _vectors if domains[0] == "vectors" else _rows if domains[0] in ROWS else _elements
@@ -216,6 +221,23 @@ def _whole(domain: str, name: str, rng: np.random.Generator, options: Mapping[st
     if domain == "mask_probs":
         x = 1 / (1 + np.exp(-x))
     return Problem(f"masks {name}", (x,), t, None, options, whole=True)
+
+
+def _frames(domain: str, name: str, rng: np.random.Generator, options: dict[str, Any], classes: int) -> Problem:
+    """Sequences of five frames, some shorter, and of at most two labels; of the digits every image is two frames of three."""
+    if name == "digits":
+        x = np.pad(np.repeat(classifier().reshape(-1, 3, 10) / 6, 2, axis=1), ((0, 0), (0, 0), (1, 0)))
+        t: Any = digits()[1].reshape(-1, 3) + 1
+        frames, labels = np.full(len(x), 6), np.full(len(x), 3)
+    else:
+        x, frames, labels = rng.standard_normal((6, 5, classes)), np.array([5, 5, 4, 3, 1, 5]), np.array([2, 1, 2, 0, 1, 2])
+        t = rng.integers(1, classes, (6, 2))
+        t[0] = 1  # twice the same label needs a blank between them
+        x = {"random": 2 * x, "grid": np.linspace(-4, 4, x.size).reshape(x.shape), "edges": 3 * (x > 0) + x}[name]
+    if domain == "frame_log_probs":
+        x = x - np.log(np.sum(np.exp(x), axis=2, keepdims=True))
+    layout = {"time_axis": 1, "batch_axis": 0, "input_lengths": frames, "target_lengths": labels}
+    return Problem("labels", (x,), t, None, {**options, **layout}, whole=True, samples=True)
 
 
 # -- real data -----------------------------------------------------------------------------------------------------------

@@ -32,9 +32,9 @@ def native_first(function: F) -> F:
     name = function.__name__
 
     @wraps(function)
-    def pick(xp: Any, *args: Any) -> Any:
+    def pick(xp: Any, *args: Any, **options: Any) -> Any:
         native = getattr(type(xp), name, None) if isinstance(xp, Native) else None
-        return function(xp, *args) if native is None else native(xp, *args)
+        return (function if native is None else native)(xp, *args, **options)
 
     return pick  # type: ignore[return-value]  # the same signature
 
@@ -308,16 +308,34 @@ def nll_and_grad_at_label(xp: Any, x: Array, labels: Array, axis: int) -> tuple[
 
 
 @native_first
-def scan(xp: Any, body: Callable[..., Any], carry: Any, arrays: Sequence[Array]) -> tuple[Any, tuple[Array, ...]]:
-    """`carry, outputs = body(carry, slices)` for one slice of the arrays along axis 0 after another: the last carry, the stacked outputs.
+def in_order(xp: Any, a: Array, b: Array) -> tuple[Array, Array]:
+    """The larger and the smaller of two numbers; by a choice, so that derivatives of every order are right where they are equal."""
+    is_larger = b > a
+    return xp.where(is_larger, b, a), xp.where(is_larger, a, b)
 
-    JAX's derivative runs a step again, and keeps nothing but the carries.
+
+@native_first
+def label_columns(xp: Any, like: Array, labels: Array) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    """`take(a)`: the entries of the rows `a`, N x C as `like`, that L x N labels name, L x N; and `add(b)`, its transpose: for every class
+    of a row the sum of the entries whose labels name it.
     """
-    steps = []
-    for i in range(arrays[0].shape[0]):
-        carry, outputs = body(carry, [a[i, ...] for a in arrays])
-        steps.append(outputs)
-    return carry, tuple([xp.stack(several, axis=0) for several in zip(*steps, strict=True)])
+    hot = xp.expand_dims(labels, axis=2) == xp.expand_dims(arange_along(xp, like, 1), axis=0)
+    return (
+        lambda a: xp.sum(xp.where(hot, xp.expand_dims(a, axis=0), 0.0), axis=2),
+        lambda b: xp.sum(xp.where(hot, xp.expand_dims(b, axis=2), 0.0), axis=0),
+    )
+
+
+@native_first
+def scan(xp: Any, body: Callable[..., Any], carry: Any, inputs: tuple[Array, ...], *, reverse: bool = False) -> tuple[Any, Any]:
+    """A loop along the first axis of `inputs`: `body(carry, slices)` returns the next carry and arrays. Returns the last carry, and the
+    arrays of all steps stacked. A library with a loop of its own runs that: its compiler sees one step, and autodiff keeps carries only.
+    """
+    results, order = [], 1 - 2 * reverse
+    for i in range(inputs[0].shape[0])[::order]:
+        carry, arrays = body(carry, tuple([a[i, ...] for a in inputs]))
+        results.append(arrays)
+    return carry, tuple([xp.stack(many) for many in zip(*results[::order], strict=True)])
 
 
 def scan_blocks(xp: Any, body: Callable[..., Any], carry: Any, arrays: Sequence[Array], size: int) -> tuple[Any, tuple[Array, ...]]:
@@ -329,7 +347,7 @@ def scan_blocks(xp: Any, body: Callable[..., Any], carry: Any, arrays: Sequence[
         return carry, tuple(outputs)
     count, last = n // size, n // size * size
     blocks = [xp.reshape(a[:last, ...], (count, size, *a.shape[1:])) for a in arrays]
-    carry, stacks = scan(xp, body, carry, blocks)
+    carry, stacks = scan(xp, body, carry, tuple(blocks))
     outputs = tuple([xp.reshape(a, (last, *a.shape[2:])) for a in stacks])
     if last == n:
         return carry, outputs

@@ -39,11 +39,9 @@ def _large(batch: Batch, library: Library) -> dict[str, tuple[Array, ...]]:
     def repeat(a: Array) -> Array:
         return np.concatenate([a] * times)
 
-    repeated = replace(
-        problem,
-        predictions=tuple(map(repeat, problem.predictions)),
-        targets=problem.targets if problem.targets is None else repeat(problem.targets),
-    )
+    options = {n: repeat(v) if isinstance(v, np.ndarray) else v for n, v in problem.options.items()}
+    targets = None if problem.targets is None else repeat(problem.targets)
+    repeated = replace(problem, predictions=tuple(map(repeat, problem.predictions)), targets=targets, options=options)
     subject = Subject.of(named_loss(batch.definition.loss), signature=None, reduction="none", target_dtype=None)
     results = subject.run(library, "eager", batch.dtype, repeated, FIRST_TWO)
     return {quantity: tuple([a[:n] for a in arrays]) for quantity, arrays in results.items()}
@@ -54,8 +52,9 @@ def _general(batch: Batch, library: Library) -> dict[str, tuple[Array, ...]]:
 
     problem = batch.problem
     predictions, targets = [library.array(p, batch.dtype) for p in problem.predictions], as_targets(library, problem, batch.dtype)
-    loss = named_loss(batch.definition.loss)
-    value, pullback = torch.func.vjp(lambda *xs: loss(*xs, *targets, **loss_options(problem, "none")), *predictions)
+    loss, options = named_loss(batch.definition.loss), loss_options(problem, "none")
+    options |= {n: library.array(v) for n, v in options.items() if isinstance(v, np.ndarray)}
+    value, pullback = torch.func.vjp(lambda *xs: loss(*xs, *targets, **options), *predictions)
     return {"value": (library.numpy(value),), "grad": tuple(map(library.numpy, pullback(torch.ones_like(value))))}
 
 

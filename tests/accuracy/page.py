@@ -44,10 +44,8 @@ def printed() -> str:
 
 def _targets(definition: Definition) -> list[str]:
     """The rows of a definition: one where the promise is the same for all targets."""
-    hard, soft = (
-        {"labels", "binary", "signs"} & set(definition.targets),
-        {"unit", "distribution"} & set(definition.targets) or definition.whole,
-    )
+    hard = {"labels", "binary", "signs"} & set(definition.targets)
+    soft = {"unit", "distribution"} & set(definition.targets) or definition.regions
     if not hard:
         return ["soft"]
     return ["hard, soft"] if soft and definition.hard == definition.soft else ["hard", "soft"] if soft else ["hard"]

@@ -9,6 +9,7 @@ numbers are as the dtype holds them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from arrayloss.check.accuracy import Batch
 from arrayloss.check.definitions import DEFINITIONS, Definition
 from arrayloss.check.libraries import rounded
-from arrayloss.check.points import LARGEST, ROWS, Problem, row_targets
+from arrayloss.check.points import FRAMES, LARGEST, ROWS, Problem, batches, row_targets
 from arrayloss.check.ulp import FORMATS
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -28,7 +29,16 @@ SWITCHES = (0.6931472, 1.0, 2.81, 3.09, 4.01, 8.3, 9.7, 16.6, 17.0, 17.33, 20.0,
 MANY_CLASSES = 10
 CLASSES, LENGTH = 3, 4  # of a sample of regions
 MARGINS = (0.0, 1e-3, 1.0, 4.0, 8.3, 17.0, 17.4, 30.0, 60.0, 80.0, 300.0, 700.0)
-NAMES = {"given", "activation", "axis", "pool_axes"}  # options that say what the arguments are
+NAMES = {
+    "given",
+    "activation",
+    "axis",
+    "pool_axes",
+    "time_axis",
+    "batch_axis",
+    "input_lengths",
+    "target_lengths",
+}  # options that say what the arguments are
 
 
 def is_plain(options: Options) -> bool:
@@ -39,8 +49,22 @@ def is_plain(options: Options) -> bool:
 @cache
 def sweeps(dtype: str, loss: str, dense: bool = True) -> tuple[Batch, ...]:
     """All sweeps of a loss; with `dense=False` about a fifth of the points."""
-    problems = [(d, p) for d in DEFINITIONS[loss] for p in (_of_regions if d.whole else _of_elements)(d, dtype, dense)]
+    problems = [(d, p) for d in DEFINITIONS[loss] for p in _drawer(d)(d, dtype, dense)]
     return tuple([Batch(definition, problem, dtype) for definition, problem in problems])
+
+
+def _drawer(definition: Definition) -> Any:
+    return _of_frames if definition.predictions[0] in FRAMES else _of_regions if definition.whole else _of_elements
+
+
+def _of_frames(definition: Definition, dtype: str, dense: bool) -> Iterator[Problem]:
+    """Sequences of frames at the points of `check`, of logits also confident ones; other draws of random ones are dense."""
+    for options in definition.options if dense else definition.options[:1]:
+        for seed in range(4 if dense else 1):
+            points = "random" if seed else "edges+grid+random"
+            for problem in batches(definition.predictions, "labels", points, np.random.default_rng(seed), options):
+                for scale in (1, 3) if definition.given == "logits" else (1,):
+                    yield replace(problem, predictions=(scale * problem.predictions[0],)).rounded(dtype)
 
 
 def _of_elements(definition: Definition, dtype: str, dense: bool) -> Iterator[Problem]:

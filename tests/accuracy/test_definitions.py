@@ -22,7 +22,9 @@ def test_derivatives_are_those_of_differences(definition):
     for kind in definition.targets:
         for options in definition.options:
             (problem,) = batches(definition.predictions, kind, "random", np.random.default_rng(3), options)
-            if definition.whole:
+            if definition.given == "log_probs" and definition.whole:
+                continue  # its derivatives are those along distributions
+            if definition.regions:
                 problem = replace(problem, predictions=(problem.predictions[0][:1, :, :1, :2],), targets=problem.targets[:1, :, :1, :2])
             else:
                 problem = problem.take(slice(0, 2))

@@ -104,7 +104,7 @@ def test_values_and_gradients_are_those_of_numpy(name: str, cupy: Any) -> None:
         (problem,) = batches(definition.predictions, kind, "random", np.random.default_rng(0), options)
         there = [CUPY.array(a, dtype if a.dtype.kind == "f" else None) for a in (*problem.predictions, problem.targets)]
         here = [CUPY.numpy(a) if a.dtype.kind in "biu" else CUPY.numpy(a).astype(np.float64) for a in there]
-        value, gradients = loss.value_and_grad(*there, **problem.options)
+        value, gradients = loss.value_and_grad(*there, **CUPY.arrays(dict(problem.options)))
         expected, slopes = loss.value_and_grad(*here, **problem.options)
         assert_allclose(value.get(), expected, rtol=32 * (EPSILON["float64"] if dtype == "float64" else EPSILON["float32"]))
         for g, s in zip(several(gradients), several(slopes), strict=True):

@@ -137,7 +137,7 @@ def plan_everything(loss: Any, arrays: list[Any], options: dict[str, Any]) -> No
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", DEFINITIONS)
+@pytest.mark.parametrize("name", [name for name in DEFINITIONS if name != "ctc_loss"])  # array calls
 def test_nvrtc_compiles_every_option_of_a_loss(name: str, dtype: str, planned: Sources, nvrtc: Any) -> None:
     loss = getattr(al, name)
     for definition in DEFINITIONS[name]:
