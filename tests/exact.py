@@ -25,7 +25,7 @@ def _directory(config: pytest.Config) -> Path | None:
         return None
     sources = [
         Path(check.__file__).with_name(f"{name}.py").read_bytes()
-        for name in ("definitions", "elements", "margins", "overlaps", "vectors", "evaluate", "jets")
+        for name in ("definitions", "elements", "margins", "overlaps", "evaluate", "jets")
     ]
     digest = sha256(b"".join(sources)).hexdigest()[:16]
     everything = files.mkdir("exact")

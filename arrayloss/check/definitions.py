@@ -4,9 +4,7 @@ One definition for each loss and kind of predictions. It says what predictions a
 the loss of one element is, written so that it keeps its digits at any magnitude. Derivatives follow by the rules of differentiation
 (`jets`) at the same precision. Whatever is tested or checked for all losses is found here.
 
-Domains of predictions: "real" (logits and numbers), "exponents", "positive", "above_minus_one" and "unit" for losses of elements; "logits",
-"log_probs", "probs" and "vectors" for those of rows; "masks" and "mask_probs" for those of whole regions; "frames" and "frame_log_probs"
-for those of sequences. Kinds of targets: as in `points`.
+Domains of predictions and kinds of targets are those of `points`.
 """
 
 from __future__ import annotations
@@ -19,16 +17,16 @@ import mpmath
 import numpy as np
 from mpmath import mpf
 
-from . import margins, overlaps, vectors  # enter their definitions
+from . import overlaps  # enters its definitions, as `margins` does
 from .evaluate import DEFINITIONS, QUANTITIES, Definition, define, definition_of
 from .jets import Jet, Row, exp, log, log1p, log_cosh, number, sigmoid, softplus
+from .margins import CROSS_ENTROPY, WEIGHTS, shares
 from .promises import LOG1P, POWER, PRIMITIVES, ZEROS, Bound, Promise, within_spread
 
-__all__ = ["DEFINITIONS", "QUANTITIES", "Bound", "Definition", "Promise", "define", "definition_of", "margins", "overlaps", "vectors"]
+__all__ = ["DEFINITIONS", "QUANTITIES", "Bound", "Definition", "Promise", "define", "definition_of", "overlaps"]
 
 Number = Any
 Numbers = Sequence[Number]
-WEIGHTS = {"class_weights": (1.0, 3.0, 0.5)}
 SMOOTHED = {"label_smoothing": 0.125}
 GAMMAS = [{"gamma": g} for g in (0.0, 0.25, 0.5, 1.0, 5.0)]
 PROBS = {"given": "probs"}
@@ -59,73 +57,43 @@ def alpha_of(t: Number, alpha: float | None) -> Number:
 
 
 ROUNDED = Bound(4, 2.5, "2 without pos_weight, which is rounded once more")
+SIGMOID, SIGMOID_SOFT = Promise(ROUNDED, ROUNDED, Bound(5, 4)), Promise(Bound(4, 4), Bound(4, 4), Bound(5, 4)).with_zeros()
+DECISION = "binary unit"
 
 
-@define(
-    "sigmoid_cross_entropy",
-    "real",
-    "binary unit",
-    {},
-    {"pos_weight": 3.0},
-    {"label_smoothing": 0.25},
-    promise=Promise(ROUNDED, ROUNDED, Bound(5, 4)),
-    soft=Promise(Bound(4, 4), Bound(4, 4), Bound(5, 4)).with_zeros(),
-)
+@define("sigmoid_cross_entropy", "real", DECISION, {}, {"pos_weight": 3.0}, {"label_smoothing": 0.25}, promise=SIGMOID, soft=SIGMOID_SOFT)
 def sigmoid_cross_entropy(x: Number, t: Number, pos_weight: float = 1.0, label_smoothing: float = 0.0) -> Number:
     return mixed(smoothed(t, label_smoothing), lambda: pos_weight * softplus(-x), lambda: softplus(x))
 
 
-@define(
-    "binary_cross_entropy",
-    "unit",
-    "binary unit",
-    {},
-    {"label_smoothing": 0.25},
-    promise=Promise(Bound(4, 2, LOG1P, extra={"jax float64": 26}), Bound(4, 2), Bound(4, 4)),
-    soft=Promise(Bound(4, 5, LOG1P, extra={"jax float64": 26}), Bound(4, 4), Bound(4, 4)).with_zeros(),
-)
+BINARY = Promise(Bound(4, 2, LOG1P, extra={"jax float64": 26}), Bound(4, 2), Bound(4, 4))
+BINARY_SOFT = Promise(Bound(4, 5, LOG1P, extra={"jax float64": 26}), Bound(4, 4), Bound(4, 4)).with_zeros()
+
+
+@define("binary_cross_entropy", "unit", DECISION, {}, {"label_smoothing": 0.25}, promise=BINARY, soft=BINARY_SOFT)
 def binary_cross_entropy(p: Number, t: Number, label_smoothing: float = 0.0) -> Number:
     return mixed(smoothed(t, label_smoothing), lambda: -log(p), lambda: -log1p(-p))
 
 
 EXP = {"numpy float32": 2.0, "jax float64": 4.0}
+FOCAL_HESS = Bound(6, 5.5, POWER, 1.4, underflow=14), Bound(8, 8, PRIMITIVES, 1.6, extra={"numpy float32": 2.0}, underflow=14)
+FADING = Promise(Bound(5.4, 3.5, PRIMITIVES, 1.32, extra=EXP), Bound(6, 4.5, PRIMITIVES, 1.4, extra=EXP), FOCAL_HESS[0].with_zeros())
+FADING_SOFT = Promise(Bound(6, 6, PRIMITIVES, 1.6, extra=EXP), Bound(7, 7, PRIMITIVES, 1.6, extra=EXP), FOCAL_HESS[1].with_zeros())
+ALPHA = {"gamma": 1.5, "alpha": 0.25}
 
 
-@define(
-    "sigmoid_focal_loss",
-    "real",
-    "binary unit",
-    {},
-    *GAMMAS,
-    {"gamma": 1.5, "alpha": 0.25},
-    promise=Promise(
-        Bound(5.4, 3.5, PRIMITIVES, 1.32, extra=EXP),
-        Bound(6, 4.5, PRIMITIVES, 1.4, extra=EXP),
-        Bound(6, 5.5, POWER, 1.4, underflow=14).with_zeros(),
-    ),
-    soft=Promise(
-        Bound(6, 6, PRIMITIVES, 1.6, extra=EXP),
-        Bound(7, 7, PRIMITIVES, 1.6, extra=EXP).with_zeros(),
-        Bound(8, 8, PRIMITIVES, 1.6, extra={"numpy float32": 2.0}, underflow=14).with_zeros(),
-    ),
-)
+@define("sigmoid_focal_loss", "real", DECISION, {}, *GAMMAS, ALPHA, promise=FADING, soft=FADING_SOFT.with_zeros())
 def sigmoid_focal_loss(x: Number, t: Number, gamma: float = 2.0, alpha: float | None = None) -> Number:
     miss = t * sigmoid(-x) + (1 - t) * sigmoid(x)
     return alpha_of(t, alpha) * miss ** mpf(gamma) * mixed(t, lambda: softplus(-x), lambda: softplus(x))
 
 
-FOCAL_OF_PROBS = Bound(5, 5, LOG1P, extra={"jax float64": 26.0})
+OF_PROBS = Bound(5, 5, LOG1P, extra={"jax float64": 26.0})
+HALF = {**PROBS, "gamma": 0.5, "alpha": 0.25}
+OF_PROBS_SOFT = Promise(OF_PROBS, OF_PROBS.with_zeros(underflow=40))
 
 
-@define(
-    "sigmoid_focal_loss",
-    "unit",
-    "binary unit",
-    PROBS,
-    {**PROBS, "gamma": 0.5, "alpha": 0.25},
-    promise=Promise(FOCAL_OF_PROBS, FOCAL_OF_PROBS),
-    soft=Promise(FOCAL_OF_PROBS, FOCAL_OF_PROBS.with_zeros(underflow=40)),
-)
+@define("sigmoid_focal_loss", "unit", DECISION, PROBS, HALF, promise=Promise(OF_PROBS, OF_PROBS), soft=OF_PROBS_SOFT)
 def sigmoid_focal_loss_of_probs(p: Number, t: Number, given: str, gamma: float = 2.0, alpha: float | None = None) -> Number:
     return alpha_of(t, alpha) * (t * (1 - p) + (1 - t) * p) ** mpf(gamma) * binary_cross_entropy(p, t)
 
@@ -135,79 +103,46 @@ def sigmoid_focal_loss_of_probs(p: Number, t: Number, given: str, gamma: float =
 
 def expected(t: Any, loss: Callable[[int], Number], n: int, class_weights: Any = None, label_smoothing: float = 0.0) -> Number:
     """The sum over n classes of weight * target * loss, for a label or a distribution."""
-    e = mpf(label_smoothing)
-    shares = [(1 - e) * (mpf(c == t) if isinstance(t, int) else t[c]) + e / n for c in range(n)]
-    weights = [1] * n if class_weights is None else class_weights
-    return sum((times(share * w, loss, c) for c, (share, w) in enumerate(zip(shares, weights, strict=True))), mpf(0))
+    return sum((times(share, loss, c) for c, share in enumerate(shares(t, n, class_weights, label_smoothing))), mpf(0))
 
 
-WIDEST = "float64 has rows with a spread of 708, whose worst in the sweep is 506 ulp"
-CROSS_ENTROPY = Bound(6, 6, WIDEST, at_most=(70.0, 520.0))
 CROSS_ENTROPIES = within_spread(CROSS_ENTROPY, CROSS_ENTROPY, Bound(8, 8))
 
 
-@define(
-    "softmax_cross_entropy",
-    "logits",
-    "labels distribution",
-    {},
-    WEIGHTS,
-    SMOOTHED,
-    {**WEIGHTS, **SMOOTHED},
-    promise=CROSS_ENTROPIES,
-    soft=CROSS_ENTROPIES.with_zeros(),
-)
+CHOICE, BOTH = "labels distribution", {**WEIGHTS, **SMOOTHED}
+
+
+@define("softmax_cross_entropy", "logits", CHOICE, {}, WEIGHTS, SMOOTHED, BOTH, promise=CROSS_ENTROPIES, soft=CROSS_ENTROPIES.with_zeros())
 def softmax_cross_entropy(x: Numbers, t: Any, class_weights: Any = None, label_smoothing: float = 0.0) -> Number:
     return expected(t, Row(x).log_loss, len(x), class_weights, label_smoothing)
 
 
-@define("nll_loss", "log_probs", "labels distribution", {}, {**WEIGHTS, **SMOOTHED}, promise=Promise(Bound(3, 3), Bound(2, 2), Bound(0, 0)))
+@define("nll_loss", "log_probs", CHOICE, {}, BOTH, promise=Promise(Bound(3, 3), Bound(2, 2), Bound(0, 0)))
 def nll_loss(x: Numbers, t: Any, class_weights: Any = None, label_smoothing: float = 0.0) -> Number:
     return expected(t, lambda c: -x[c], len(x), class_weights, label_smoothing)
 
 
 TARGET = Bound(3, 3, "smoothing and class weights round a target three times; without them 1")
+NLL, NLL_SOFT = (Promise(Bound(3, 3), grad, Bound(3, 3)) for grad in (Bound(2, 2), TARGET))
 
 
-@define(
-    "nll_loss",
-    "probs",
-    "labels distribution",
-    PROBS,
-    {**PROBS, **WEIGHTS, **SMOOTHED},
-    promise=Promise(Bound(3, 3), Bound(2, 2), Bound(3, 3)),
-    soft=Promise(Bound(3, 3), TARGET, Bound(3, 3)),
-)
+@define("nll_loss", "probs", CHOICE, PROBS, {**PROBS, **BOTH}, promise=NLL, soft=NLL_SOFT)
 def nll_loss_of_probs(p: Numbers, t: Any, given: str, class_weights: Any = None, label_smoothing: float = 0.0) -> Number:
     return expected(t, lambda c: -log(p[c]), len(p), class_weights, label_smoothing)
 
 
 FOCAL = Bound(8, 8, POWER, 6)
+FOCALS = within_spread(FOCAL, FOCAL, Bound(12, 12, POWER, 6, underflow=14).with_zeros())
+ALPHAS = {"gamma": 1.5, "alpha": (0.25, 2.0, 1.0)}
 
 
-@define(
-    "softmax_focal_loss",
-    "logits",
-    "labels distribution",
-    {},
-    *GAMMAS,
-    {"gamma": 1.5, "alpha": (0.25, 2.0, 1.0)},
-    promise=within_spread(FOCAL, FOCAL, Bound(12, 12, POWER, 6, underflow=14).with_zeros()),
-    soft=within_spread(FOCAL, FOCAL.with_zeros()),
-)
+@define("softmax_focal_loss", "logits", CHOICE, {}, *GAMMAS, ALPHAS, promise=FOCALS, soft=within_spread(FOCAL, FOCAL.with_zeros()))
 def softmax_focal_loss(x: Numbers, t: Any, gamma: float = 2.0, alpha: Any = None) -> Number:
     row = Row(x)
     return expected(t, lambda c: row.complement(c) ** mpf(gamma) * row.log_loss(c), len(x), alpha)
 
 
-@define(
-    "softmax_focal_loss",
-    "probs",
-    "labels distribution",
-    PROBS,
-    {**PROBS, "gamma": 0.5, "alpha": (0.25, 2.0, 1.0)},
-    promise=Promise(Bound(5, 5), Bound(5, 5)),
-)
+@define("softmax_focal_loss", "probs", CHOICE, PROBS, {**PROBS, **ALPHAS, "gamma": 0.5}, promise=Promise(Bound(5, 5), Bound(5, 5)))
 def softmax_focal_loss_of_probs(p: Numbers, t: Any, given: str, gamma: float = 2.0, alpha: Any = None) -> Number:
     return expected(t, lambda c: -((1 - p[c]) ** mpf(gamma)) * log(p[c]), len(p), alpha)
 
@@ -249,24 +184,20 @@ def huber_loss(x: Number, t: Number, delta: float = 1.0) -> Number:
     return r * r / 2 if r <= d else d * (r - d / 2)
 
 
-@define(
-    "log_cosh_loss",
-    "real",
-    "real",
-    promise=Promise(
-        Bound(5, 3, "XLA's sinh has errors of 3 ulp, and is squared", extra={"jax": 3.0}),
-        Bound(3, 3, "XLA's tanh has errors of 4 ulp", extra={"jax": 3.0}),
-        Bound(6, 6, "the exponential of twice the difference carries its rounding (spread: twice the difference)", spread=True),
-    ),
-)
+SINH = Bound(5, 3, "XLA's sinh has errors of 3 ulp, and is squared", extra={"jax": 3.0})
+TANH = Bound(3, 3, "XLA's tanh has errors of 4 ulp", extra={"jax": 3.0})
+COSH = Bound(6, 6, "the exponential of twice the difference carries its rounding (spread: twice the difference)", spread=True)
+
+
+@define("log_cosh_loss", "real", "real", promise=Promise(SINH, TANH, COSH))
 def log_cosh_loss(x: Number, t: Number) -> Number:
     return log_cosh(x - t)
 
 
-GAUSSIAN = Bound(4, 4, ZEROS, of_terms=True)
+GAUSSIAN = Promise.of_all(Bound(4, 4, ZEROS, of_terms=True))
 
 
-@define("gaussian_nll_loss", "real positive", "real", {}, {"full": True}, promise=Promise(GAUSSIAN, GAUSSIAN, GAUSSIAN))
+@define("gaussian_nll_loss", "real positive", "real", {}, {"full": True}, promise=GAUSSIAN)
 def gaussian_nll_loss(x: Number, v: Number, t: Number, full: bool = False) -> Number:
     return (log(v) + (x - t) ** 2 / v + (mpmath.log(2 * mpmath.pi) if full else 0)) / 2
 

@@ -9,6 +9,7 @@ from mpmath import mpf
 
 from .evaluate import define
 from .jets import exp, log, log1p, softplus
+from .margins import hinge
 from .promises import ZEROS, Bound, Promise
 
 __all__: list[str] = []  # they are reached through `definitions`
@@ -20,11 +21,6 @@ EXACT = Bound(0, 0)
 def distance(a: Number, b: Number) -> Number:
     """|a - b|, flat where it is 0."""
     return 0 * (a - b) if a == b else abs(a - b)
-
-
-def hinge(z: Number) -> Number:
-    """z, and 0 below 0. At 0 it is as steep as above."""
-    return 0 * z if z < 0 else z
 
 
 # -- regression ----------------------------------------------------------------------------------------------------------
@@ -41,15 +37,10 @@ def smooth_l1_loss(x: Number, t: Number, beta: float = 1.0) -> Number:
     return (x - t) ** 2 / (2 * b) if r <= b and b else r - b / 2
 
 
-@define(
-    "absolute_percentage_error",
-    "real",
-    "real",
-    {},
-    {"floor": 0.5},
-    {"symmetric": True},
-    promise=Promise(Bound(2, 2), Bound(4, 4), Bound(5, 5)),
-)
+PERCENTAGE = Promise(Bound(2, 2), Bound(4, 4), Bound(5, 5))
+
+
+@define("absolute_percentage_error", "real", "real", {}, {"floor": 0.5}, {"symmetric": True}, promise=PERCENTAGE)
 def absolute_percentage_error(x: Number, t: Number, floor: float = 0.0, symmetric: bool = False) -> Number:
     if x == t:
         return distance(x, t)
@@ -61,16 +52,10 @@ def absolute_percentage_error(x: Number, t: Number, floor: float = 0.0, symmetri
     return distance(x, t) * (1 / size if size else mpf("inf"))
 
 
-@define(
-    "squared_log_error",
-    "above_minus_one",
-    "counts",
-    promise=Promise(
-        Bound(5, 5, "XLA's log1p has errors of 2.4 ulp near 0.4, and is squared", extra={"jax": 5.0}),
-        Bound(4, 4),
-        Bound(5, 5, ZEROS, of_terms=True),
-    ),
-)
+SQUARED_LOG = Bound(5, 5, "XLA's log1p has errors of 2.4 ulp near 0.4, and is squared", extra={"jax": 5.0})
+
+
+@define("squared_log_error", "above_minus_one", "counts", promise=Promise(SQUARED_LOG, Bound(4, 4), Bound(5, 5, ZEROS, of_terms=True)))
 def squared_log_error(x: Number, t: Number) -> Number:
     return (log1p(x) - log1p(t)) ** 2
 
@@ -91,6 +76,7 @@ def constant_of(t: Number, full: bool | str) -> Number:
 
 FULL: list[dict[str, Any]] = [{}, {"full": True}, {"full": "stirling"}]
 LOG_RATES, RATES = ([{"given": given, **options} for options in FULL] for given in ("log_rate", "rate"))
+LOG_VARIANCES, SCALES = ([{"given": given, **options} for options in FULL[:2]] for given in ("log_variance", "scale"))
 
 
 @define("poisson_nll_loss", "exponents", "counts", *LOG_RATES, promise=Promise(LIKELIHOOD, LIKELIHOOD, Bound(4, 4)))
@@ -103,26 +89,12 @@ def poisson_nll_loss_of_rates(x: Number, t: Number, given: str, full: bool | str
     return x - t * log(x) + constant_of(t, full)
 
 
-@define(
-    "gaussian_nll_loss",
-    "real exponents",
-    "real",
-    {"given": "log_variance"},
-    {"given": "log_variance", "full": True},
-    promise=Promise(OF_LOG, OF_LOG, OF_LOG),
-)
+@define("gaussian_nll_loss", "real exponents", "real", *LOG_VARIANCES, promise=Promise.of_all(OF_LOG))
 def gaussian_nll_loss_of_log(x: Number, s: Number, t: Number, given: str, full: bool = False) -> Number:
     return (s + (x - t) ** 2 * exp(-s) + (mpmath.log(2 * mpmath.pi) if full else 0)) / 2
 
 
-@define(
-    "gaussian_nll_loss",
-    "real positive",
-    "real",
-    {"given": "scale"},
-    {"given": "scale", "full": True},
-    promise=Promise(LIKELIHOOD, LIKELIHOOD, LIKELIHOOD),
-)
+@define("gaussian_nll_loss", "real positive", "real", *SCALES, promise=Promise.of_all(LIKELIHOOD))
 def gaussian_nll_loss_of_scale(x: Number, d: Number, t: Number, given: str, full: bool = False) -> Number:
     return log(d) + ((x - t) / d) ** 2 / 2 + (mpmath.log(2 * mpmath.pi) / 2 if full else 0)
 
@@ -160,7 +132,7 @@ def soft_margin_loss(x: Number, t: Number) -> Number:
     return softplus(-t * x)
 
 
-@define("exponential_loss", "exponents", "signs", promise=Promise(Bound(4, 4), Bound(4, 4), Bound(4, 4)))
+@define("exponential_loss", "exponents", "signs", promise=Promise.of_all(Bound(4, 4)))
 def exponential_loss(x: Number, t: Number) -> Number:
     return exp(-t * x)
 

@@ -100,10 +100,8 @@ class Judge:
             is_entry = batch.axis is not None and row.quantity != "value"
             element: Any = index[:-1] if is_entry else index
             inputs = tuple(np.asarray(p[element]).tolist() for p in batch.predictions)
-            target, place = (
-                None if batch.targets is None else np.asarray(batch.targets[element]).tolist(),
-                int(index[-1]) if is_entry else None,
-            )
+            target = None if batch.targets is None else np.asarray(batch.targets[element]).tolist()
+            place = int(index[-1]) if is_entry else None
         programs = [
             snippet(self.subject, name, row.mode if row.mode != "both" else "eager", row.dtype, row.quantity, row.prediction, batch, index)
             for name in (row.backend.split(" - ") if row.wrong else ())

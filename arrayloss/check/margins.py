@@ -1,8 +1,10 @@
-"""What losses of scores with a margin mean: their definitions in mpmath."""
+"""What losses of rows mean that ask for a margin, for several labels, for an order, or compare vectors: definitions in mpmath."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from math import inf
 from typing import Any
 
 import mpmath
@@ -10,9 +12,9 @@ from mpmath import mpf
 
 from .evaluate import define
 from .jets import Jet, Row, log, number, softplus
-from .promises import Bound, Promise, within_spread
+from .promises import ZEROS, Bound, Promise, within_spread
 
-__all__ = ["shares"]
+__all__ = ["CROSS_ENTROPY", "WEIGHTS", "cosine", "hinge", "shares"]
 
 Number = Any
 Numbers = Sequence[Number]
@@ -65,7 +67,7 @@ def multiclass_perceptron_loss(x: Numbers, t: int) -> Number:
     return like(x, total([gap(v, x[t]) for v in tied]) / len(tied))
 
 
-@define("multilabel_soft_margin_loss", "logits", "binary", {}, WEIGHTS, promise=Promise(Bound(4, 4), Bound(4, 4), Bound(4, 4)))
+@define("multilabel_soft_margin_loss", "logits", "binary", {}, WEIGHTS, promise=Promise.of_all(Bound(4, 4)))
 def multilabel_soft_margin_loss(x: Numbers, t: Numbers, class_weights: Any = None) -> Number:
     weights = [1] * len(x) if class_weights is None else class_weights
     return total([mpf(w) * softplus(-v if y else v) for v, y, w in zip(x, t, weights, strict=True)]) / len(x)
@@ -81,19 +83,12 @@ def shares(t: Any, n: int, class_weights: Any = None, label_smoothing: float = 0
 
 
 WIDEST = "float64 has rows with a spread of 708, whose worst in the sweep is 506 ulp"
-POLY = Bound(6, 6, WIDEST, at_most=(70.0, 520.0))
-LISTS = within_spread(POLY, POLY.with_zeros(), Bound(8, 8))
+CROSS_ENTROPY = Bound(6, 6, WIDEST, at_most=(70.0, 520.0))
+LISTS, POLYS = (within_spread(CROSS_ENTROPY, CROSS_ENTROPY.with_zeros(), hess) for hess in (Bound(8, 8), Bound(8, 8).with_zeros()))
+POLY_OPTIONS: tuple[dict[str, Any], ...] = {}, {"epsilon": -0.5, **WEIGHTS}, {"label_smoothing": 0.125}
 
 
-@define(
-    "poly1_cross_entropy",
-    "logits",
-    "labels distribution",
-    {},
-    {"epsilon": -0.5, **WEIGHTS},
-    {"label_smoothing": 0.125},
-    promise=within_spread(POLY, POLY.with_zeros(), Bound(8, 8).with_zeros()),
-)
+@define("poly1_cross_entropy", "logits", "labels distribution", *POLY_OPTIONS, promise=POLYS)
 def poly1_cross_entropy(x: Numbers, t: Any, epsilon: float = 2.0, class_weights: Any = None, label_smoothing: float = 0.0) -> Number:
     row = Row(x)
     weights = shares(t, len(x), class_weights, label_smoothing)
@@ -101,20 +96,13 @@ def poly1_cross_entropy(x: Numbers, t: Any, epsilon: float = 2.0, class_weights:
 
 
 GENERALIZED = Bound(12, 12, of_label=True)
+OF_PROBS = Promise.of_all(Bound(4, 4))
+FLATTENED = within_spread(Bound(12, 12, WIDEST, at_most=(70.0, 520.0)), GENERALIZED, GENERALIZED.with_zeros())
 
 
-@define(
-    "generalized_cross_entropy",
-    "logits",
-    "labels",
-    *[{"q": q} for q in (0.7, 0.0, 1.0, 0.125)],
-    promise=within_spread(Bound(12, 12, WIDEST, at_most=(70.0, 520.0)), GENERALIZED, GENERALIZED.with_zeros()),
-)
+@define("generalized_cross_entropy", "logits", "labels", *[{"q": q} for q in (0.7, 0.0, 1.0, 0.125)], promise=FLATTENED)
 def generalized_cross_entropy(x: Numbers, t: int, q: float = 0.7) -> Number:
     return box_cox(Row(x).log_loss(t), q)
-
-
-OF_PROBS = Promise(Bound(4, 4), Bound(4, 4), Bound(4, 4))
 
 
 @define("generalized_cross_entropy", "probs", "labels", {"given": "probs"}, {"given": "probs", "q": 1.0}, promise=OF_PROBS)
@@ -156,10 +144,8 @@ def sparsemax_loss(x: Numbers, t: Any) -> Number:
     p, short = [max(a - tau, mpf(0)) for a in v], [w and w * max(tau - a, mpf(0)) for w, a in zip(targets, v, strict=True)]
     value = total([(a - w) ** 2 for a, w in zip(p, targets, strict=True)]) / 2 + total(short)
     sizes = [abs(1 + a - max(v)) + 1 + tau - max(v) for a in v]  # |v| + T of the formula
-    slopes = [
-        abs(a - w) if isinstance(t, int) and c == t else w + (b if a else 0)
-        for c, (a, b, w) in enumerate(zip(p, sizes, targets, strict=True))
-    ]
+    entries = enumerate(zip(p, sizes, targets, strict=True))
+    slopes = [abs(a - w) if isinstance(t, int) and c == t else w + (b if a else 0) for c, (a, b, w) in entries]
     terms = value + total([abs(a - w) * r + (0 if a else w * b) for a, b, w, r in zip(p, sizes, targets, slopes, strict=True)])
     for c, a in enumerate(x):
         if isinstance(a, Jet):  # of targets that sum to 1, up to a rounding
@@ -172,3 +158,86 @@ def sparsemax_loss(x: Numbers, t: Any) -> Number:
 def ranking_softmax_loss(x: Numbers, t: Numbers, normalize: bool = False) -> Number:
     row, scale = Row(x), (total(t) or mpf(1)) if normalize else mpf(1)
     return total([y / scale * row.log_loss(c) for c, y in enumerate(t) if y])
+
+
+# -- vectors -----------------------------------------------------------------------------------------------------------------
+
+DIGITS = 420  # for what float64 resolves of the square of a tiny angle
+ANGLE = "unit vectors are rounded: terms are the angle, and the entries of both over the norm"
+
+
+def cosine(a: Numbers, b: Numbers) -> Number:
+    """1 - cos; its terms are the roundings of unit vectors."""
+    with mpmath.workdps(DIGITS):
+        if not any(map(number, a)) or not any(map(number, b)):
+            return like((*a, *b), Jet.of(mpf(1)))
+        norms = [total([v * v for v in x]) ** mpf(0.5) for x in (a, b)]
+        value = 1 - total([v * w for v, w in zip(a, b, strict=True)]) / (norms[0] * norms[1])
+        if not isinstance(value, Jet):
+            return value
+        own, other, norm, of_other = (a, b, *norms) if isinstance(norms[0], Jet) else (b, a, *norms[::-1])
+        i = next(i for i, v in enumerate(own) if isinstance(v, Jet))
+        angle, size, u, v = abs(value.orders[0]), number(norm), abs(number(own[i]) / number(norm)), abs(other[i] / of_other)
+        terms = angle + mpmath.sqrt(2 * angle), (u + v) / size, (1 + 3 * u * u + 2 * u * v) / size**2
+        return Jet(value.orders, terms)
+
+
+COSINE = Bound(4, 4, ANGLE, of_terms=True, underflow=26)
+
+
+@define("cosine_distance", "vectors", "vectors", promise=Promise(COSINE, COSINE))
+def cosine_distance(x: Numbers, t: Numbers) -> Number:
+    return cosine(x, t)
+
+
+@define("cosine_embedding_loss", "vectors vectors", "signs", {}, {"margin": 0.5}, promise=Promise(COSINE, COSINE))
+def cosine_embedding_loss(a: Numbers, b: Numbers, t: int, margin: float = 0.0) -> Number:
+    value = cosine(a, b)
+    return value if t > 0 else like((*a, *b), hinge(Jet.of(1 - mpf(margin)) - value))
+
+
+def distance(a: Numbers, b: Numbers, kind: Any, eps: float = 0.0) -> Number:
+    """Of two vectors; where it is 0 it is flat."""
+    if kind == "cosine":
+        return cosine(a, b)
+    differences = [gap(v, w) + mpf(eps) if eps else gap(v, w) for v, w in zip(a, b, strict=True)]
+    if kind == "squared":
+        return total([v * v for v in differences])
+    sizes = [mpf(0) if number(v) == 0 and kind != 2 else abs(v) for v in differences]
+    if not any(map(number, sizes)):
+        return mpf(0)
+    if kind == inf:
+        tied = largest(sizes)
+        return total(tied) / len(tied)
+    return total([v * v if kind == 2 else v if kind == 1 else v ** mpf(kind) for v in sizes]) ** (1 / mpf(kind))
+
+
+def triplet(a: Numbers, p: Numbers, n: Numbers, margin: float, swap: bool, kind: Any, eps: float = 0.0) -> Number:
+    """Behind the distances."""
+    far = [distance(a, n, kind, eps), *([distance(p, n, kind, eps)] if swap else [])]
+    nearest = [v for v in far if number(v) == min(map(number, far))]
+    margins = Jet.of(mpf(margin)) + Jet.of(distance(a, p, kind, eps))
+    return like((*a, *p, *n), hinge(margins - Jet.of(total(nearest) / len(nearest))))
+
+
+THREE, TRIPLET = "vectors vectors vectors", Bound(4, 4).with_zeros(underflow=26)
+OF_POWER = replace(TRIPLET, float32=6, float64=6, reason=f"a power carries the error of its base p - 1 times; {ZEROS}")
+NORMS: tuple[dict[str, Any], ...] = {}, {"p": 1.0, "margin": 0.25}, {"p": 3.0, "swap": True}, {"p": inf}, {"eps": 1e-6}
+
+
+@define("triplet_margin_loss", THREE, "none", *NORMS, promise=Promise(TRIPLET, OF_POWER))
+def triplet_margin_loss(
+    a: Numbers, p_: Numbers, n: Numbers, margin: float = 1.0, p: float = 2.0, swap: bool = False, eps: float = 0.0
+) -> Number:
+    return triplet(a, p_, n, margin, swap, p, eps)
+
+
+TWO_COSINES = Bound(4, 4, f"{ANGLE}; two cosines", extra={"jax": 4.0}).with_zeros(underflow=26)
+DISTANCES: tuple[dict[str, Any], ...] = {}, {"distance_function": "squared"}, {"distance_function": "cosine", "margin": 0.5}
+
+
+@define("triplet_margin_with_distance_loss", THREE, "none", *DISTANCES, promise=Promise(TRIPLET, TWO_COSINES))
+def triplet_margin_with_distance_loss(
+    a: Numbers, p: Numbers, n: Numbers, distance_function: str | None = None, margin: float = 1.0, swap: bool = False
+) -> Number:
+    return triplet(a, p, n, margin, swap, 2 if distance_function is None else distance_function)

@@ -92,14 +92,8 @@ def overlap(*options: Mapping[str, Any], per_gamma: float = 0.0, of_samples: boo
             layout: dict[str, Any] = {"activation": activation, "axis": 1}
             sets = [{**layout, **o} for o in (options if activation == "softmax" else options[:1])]
             promise = within_spread(*bounds).with_zeros() if activation == "softmax" else Promise(*bounds)
-            define(
-                one.__name__,
-                "mask_probs" if activation is None else "masks",
-                "binary",
-                *sets,
-                promise=promise,
-                soft=promise if activation == "softmax" else promise.with_zeros(),
-            )(value)
+            soft, domain = promise if activation == "softmax" else promise.with_zeros(), "masks" if activation else "mask_probs"
+            define(one.__name__, domain, "binary", *sets, promise=promise, soft=soft)(value)
         return one
 
     return enter

@@ -57,6 +57,11 @@ class Promise(NamedTuple):
     grad: Bound
     hess: Bound | None = None
 
+    @classmethod
+    def of_all(cls, bound: Bound) -> Promise:
+        """One bound for all three."""
+        return cls(bound, bound, bound)
+
     def with_zeros(self) -> Promise:
         """The same with the gradient in ulps of its terms."""
         return self._replace(grad=self.grad.with_zeros())

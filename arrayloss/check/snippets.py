@@ -30,7 +30,7 @@ def snippet(subject: Subject, library: str, mode: str, dtype: str, quantity: str
     if not batch.whole and subject.reduction == "none":
         classes = int(batch.axis is not None and quantity != "value")
         element = index[: len(index) - classes]
-        predictions, targets = [p[element][None] for p in predictions], targets[element][None]
+        predictions, targets = [p[element][None] for p in predictions], None if targets is None else targets[element][None]
         index = (0, *index[len(element) :])
     if sum(np.size(p) for p in predictions) > LONGEST:
         return f"# The whole batch of {predictions[0].shape} is needed: run the check again with the same points and seed."
