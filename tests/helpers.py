@@ -15,6 +15,17 @@ EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloa
 HALVES = ("float16", "bfloat16")
 # The compiler of PyTorch 2.6 breaks a graph where it meets a dataclass or a cache.
 WHOLE_GRAPHS = util.find_spec("torch") is None or not version("torch").startswith("2.6.")
+VERSIONS = {name: tuple(map(int, version(name).split(".")[:2])) for name in ("numpy", "torch", "jax", "dask") if util.find_spec(name)}
+
+
+def needs(library: str, lowest: str, reason: str) -> pytest.MarkDecorator:
+    """Skips a test of what older versions of a library cannot do."""
+    is_old = VERSIONS.get(library, (10**6,)) < tuple(map(int, lowest.split(".")))
+    return pytest.mark.skipif(is_old, reason=f"{library} before {lowest}: {reason}")
+
+
+needs_64_bits = needs("jax", "0.9", "arrays of 64 bits become ones of 32 where x64 is not enabled")
+needs_meshes = needs("jax", "0.7", "no meshes with explicit axes")
 needs_whole_graphs = pytest.mark.skipif(not WHOLE_GRAPHS, reason="the compiler of PyTorch 2.6 follows no dataclasses and caches")
 
 
@@ -46,7 +57,7 @@ class Backend:
         if self.name == "torch":
             import torch
 
-            tensor = torch.from_numpy(values) if values.ndim else torch.tensor(values[()])
+            tensor = torch.from_numpy(values.reshape(values.shape or 1)).reshape(values.shape)
             return tensor if dtype is None else tensor.to(getattr(torch, dtype))
         if dtype == "bfloat16":
             import ml_dtypes

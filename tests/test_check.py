@@ -256,7 +256,14 @@ def test_pages_hold_everything(failing, tmp_path):
     assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
     html = failing.to_html(tmp_path / "report.html")
     for page_text in (text, html):
-        for part in ("They do not agree.", "max_ulp = 8", "The worst inputs", "import torch", torch.__version__, jax.__version__):
+        for part in (
+            "They do not agree.",
+            "max_ulp = 8",
+            "The worst inputs",
+            "import torch",
+            torch.__version__.partition("+")[0],
+            jax.__version__,
+        ):
             assert part in page_text
     assert "data:image/png;base64," in html
 

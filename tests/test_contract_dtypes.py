@@ -11,7 +11,7 @@ import arrayloss as al
 from arrayloss.check.libraries import LIBRARIES
 from arrayloss.core import dtypes
 
-from .helpers import BACKENDS, EPSILON, HALVES, Backend, assert_close, several
+from .helpers import BACKENDS, EPSILON, HALVES, Backend, assert_close, needs_64_bits, several
 from .operations import WEIGHTS, Kind
 
 LABELS = ["int8", "int32", "int64", "uint8", "uint16", "uint64"]
@@ -69,6 +69,7 @@ def test_16_bits_are_computed_in_float32_and_rounded_once(kind: Kind, xp: Backen
         assert (np.abs(xp.numpy(g) - e) <= 0.51 * ulp).all()  # rounded twice it could be 0.75
 
 
+@needs_64_bits
 def test_jax_without_float64_keeps_float32() -> None:
     """Where float64 is not enabled, only parts have it, whose number is float32 again; and nothing warns."""
     jax = pytest.importorskip("jax")

@@ -18,6 +18,8 @@ import torch.multiprocessing
 
 from arrayloss import softmax_cross_entropy
 
+from .helpers import needs_meshes
+
 PAGE = (Path(__file__).parent.parent / "docs" / "distributed.md").read_text()
 BLOCKS = dict(re.findall(r"## ([^\n]*)\n(?:(?!## ).)*?```python\n(.*?)```", PAGE, re.DOTALL))
 SIZES = (5, 2)  # of the two processes
@@ -36,6 +38,7 @@ def test_the_page_is_right(title: str, tmp_path: Path) -> None:
     run_block(title, tmp_path)
 
 
+@needs_meshes
 def test_shard_map_on_the_page(tmp_path: Path) -> None:
     import jax
     import jax.numpy as jnp

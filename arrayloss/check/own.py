@@ -93,4 +93,5 @@ def _is_mostly_finite(loss: Loss[Any], problem: Problem) -> bool:
         (value,) = Trial.of(loss, problem, "none").compute("value")
     except Exception:  # targets or options that this loss does not have
         return False
-    return bool(np.isfinite(value.astype(np.float64)).mean() > 0.9)
+    with np.errstate(invalid="ignore"):  # objects that are NaN
+        return bool(np.isfinite(value.astype(np.float64)).mean() > 0.9)

@@ -24,7 +24,7 @@ import pytest
 
 import arrayloss as al
 
-from ..helpers import needs_whole_graphs
+from ..helpers import needs, needs_whole_graphs
 from .on_a_mesh import CASES, compare
 
 torch = pytest.importorskip("torch")
@@ -213,6 +213,7 @@ def test_an_exported_program_takes_images_of_any_size(quiet: None) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # PyTorch's own, of process groups without a device
+@needs("torch", "2.7", "no strategy for the maximum of a DTensor")
 def test_distributed_tensors_are_computed_at_every_placement(tmp_path: Path) -> None:
     """PyTorch takes no plain tensor beside a DTensor.
 

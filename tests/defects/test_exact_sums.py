@@ -16,10 +16,9 @@ import pytest
 
 import arrayloss as al
 from arrayloss import metrics, use_engine
-from tests.helpers import BACKENDS, Backend
+from tests.helpers import BACKENDS, Backend, needs_64_bits
 
 jax, jnp = pytest.importorskip("jax"), pytest.importorskip("jax.numpy")
-needs_64_bits = pytest.mark.skipif(not hasattr(jax, "enable_x64"), reason="JAX 0.5 makes 32 bits of 64 where x64 is not enabled")
 N, BATCHES = 2**20, 3000
 SIXTY_FOURTHS = np.random.default_rng(0).integers(0, 200, N)  # that 8 bits hold; their squares are exact in float32
 EXACT = int((SIXTY_FOURTHS.astype(np.int64) ** 2).sum()) / 64**2 / N
