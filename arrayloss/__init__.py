@@ -6,6 +6,7 @@ Written once against the Python array API standard, dispatched to NumPy, PyTorch
 from . import define, metrics
 from .core.parts import Parts
 from .engine.choice import use_engine
+from .fenchel_young import fenchel_young
 from .frontend.combination import Combination
 from .frontend.loss import Loss, Properties, loss
 from .frontend.outputs import Outputs, outputs
@@ -13,7 +14,6 @@ from .losses.binary import binary_cross_entropy, sigmoid_cross_entropy, sigmoid_
 from .losses.contrastive import circle_loss, ntxent_loss
 from .losses.count import absolute_percentage_error, poisson_nll_loss, squared_log_error
 from .losses.divergence import kl_divergence
-from .losses.fenchel_young import fenchel_young, sparsemax_loss
 from .losses.linear import linear_cross_entropy
 from .losses.margin import (
     exponential_loss,
@@ -38,14 +38,15 @@ from .losses.ranking import ranking_softmax_loss
 from .losses.regression import absolute_error, gaussian_nll_loss, huber_loss, log_cosh_loss, smooth_l1_loss, squared_error
 from .losses.segmentation import dice_loss, focal_tversky_loss, generalized_dice_loss, jaccard_loss, tversky_loss
 from .losses.sequence import ctc_loss
+from .losses.sparsemax import sparsemax_loss
 from .losses.vectors import (
     cosine_distance,
     cosine_embedding_loss,
-    pairwise_distance,
     triplet_margin_loss,
     triplet_margin_with_distance_loss,
 )
 from .one_hot import one_hot
+from .pairwise_distance import pairwise_distance
 
 __version__ = "0.1.0"
 

@@ -90,33 +90,22 @@ def rows(
 
 
 def vectors(
-    kernel: Kernel,
-    predictions: Arrays,
-    targets: Any,
-    options: Any,
-    class_weights: Parameter | None = None,
-    *,
-    kind: str = "rows",
-    mask: Any = None,
-    **parameters: Any,
+    kernel: Kernel, arrays: Arrays, targets: Any, options: Any, weights: Any = None, *, kind: str = "rows", mask: Any = None, **own: Any
 ) -> Call:
     """Every row along an axis, by default the last, is an element, but no choice of one class among several.
 
     `kind` of the targets: "rows" of numbers, or "binary" ones, like the predictions; "signs", one for each row; "lists" of labels, or
     masks. Without targets: None. `mask`: which entries exist; it is an argument of the kernel, and a row without entries does not count.
     """
-    options = checked(options, RowOptions, {"class_weights": class_weights, **parameters})
-    arguments = Arguments(predictions)
+    options = checked(options, RowOptions, {"class_weights": weights, **own})
+    arguments = Arguments(arrays)
     axis = arguments.set_class_axis(arguments.shape, -1 if options["axis"] is None else options["axis"])
-    own: Named = {"axis": axis} | parameters
+    own |= {"axis": axis, **({} if weights is None else {"class_weights": weights})}
     if targets is not None:
-        read: dict[str, Callable[..., ArrayRef]] = {"rows": arguments.targets, "binary": arguments.binary_targets}
-        read |= {"signs": partial(arguments.binary_targets, signs=True), "lists": arguments.label_lists}
-        own["t"] = read[kind](targets, options["ignore_index"])
+        read: Named = {"rows": arguments.targets, "lists": arguments.label_lists, "binary": arguments.binary_targets}
+        own["t"] = read.get(kind, partial(arguments.binary_targets, signs=True))(targets, options["ignore_index"])
     if mask is not None:
         own["mask"], options["where"] = arguments.items("mask", mask, options["where"])
-    if class_weights is not None:
-        own["class_weights"] = class_weights
     return _of_elements(arguments, kernel, own, options, (axis,))
 
 
@@ -139,14 +128,7 @@ def sequences(
 
 
 def coupled(
-    kernel: Kernel,
-    arrays: dict[str, Array],
-    options: Any,
-    *,
-    elements: int = 0,
-    additive: bool = True,
-    has_weights: bool = False,
-    **parameters: Any,
+    kernel: Kernel, arrays: Named, options: Any, *, elements: int = 0, additive: bool = True, has_weights: bool = False, **parameters: Any
 ) -> Call:
     """Elements depend on each other or on shared arrays: contrastive losses, a linear layer with its loss.
 

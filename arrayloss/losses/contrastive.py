@@ -9,10 +9,9 @@ from arrayloss.frontend.check import Parameter, choice, positive
 from arrayloss.frontend.loss import Properties, loss
 from arrayloss.frontend.options import ElementOptions
 
-from .linear import rows_of
+from .linear import Real, rows_of
 
 Array = Any
-Real = float | Array
 BLOCK = 2**22  # similarities of a block of rows
 
 
@@ -23,23 +22,14 @@ def _unit_rows(xp: Any, x: Array) -> tuple[Array, Callable[[Array], Array]]:
 
 
 def _pairs(
-    xp: Any,
-    embeddings: Array,
-    keys: Array = None,
-    *,
-    labels: Array,
-    key_labels: Array = None,
-    rows: Callable[..., Iterator[Any]],
-    normalize: bool,
-    block: int | None,
-    **parameters: Any,
+    xp: Any, x: Array, keys: Array = None, *, labels: Array, key_labels: Array = None, rows: Any, normalize: bool, block: Any, **own: Any
 ) -> Iterator[Any]:
     """Every embedding against every key, or every other embedding. `rows` is the kernel of rows of similarities.
 
     It yields losses and weights of the rows, then slopes for the similarities. Nothing of a block is kept for the pullback.
     """
-    n, others = embeddings.shape[0], labels if key_labels is None else key_labels
-    u, to_embeddings = _unit_rows(xp, embeddings) if normalize else (embeddings, lambda g: g)
+    n, others = x.shape[0], labels if key_labels is None else key_labels
+    u, to_embeddings = _unit_rows(xp, x) if normalize else (x, lambda g: g)
     v, to_keys = (u, to_embeddings) if keys is None else _unit_rows(xp, keys) if normalize else (keys, lambda g: g)
     columns = xp.reshape(special.arange_along(xp, v, 0), (1, v.shape[0]))
     size, others = max(1, block or BLOCK // max(1, v.shape[0])), xp.reshape(others, (1, v.shape[0]))
@@ -47,7 +37,7 @@ def _pairs(
 
     def steps_of(s: Array, labels: Array, places: Array) -> Iterator[Any]:
         is_same = labels == others
-        return rows(xp, s, is_same if keys is not None else is_same & (places != columns), ~is_same, **parameters)
+        return rows(xp, s, is_same if keys is not None else is_same & (places != columns), ~is_same, **own)
 
     def similarities(u: Array) -> Array:
         return xp.matmul(u, xp.matrix_transpose(v))
@@ -75,31 +65,23 @@ def _pairs(
         return (to_embeddings(d_u + d_v),) if keys is None else (to_embeddings(d_u), to_keys(d_v))
 
     if 0 in (n, v.shape[0]):
-        zeros = xp.zeros_like(embeddings[:, :1])
+        zeros = xp.zeros_like(x[:, :1])
         yield zeros, zeros
-        yield lambda g: tuple([xp.zeros_like(a) for a in (embeddings, keys) if a is not None])
+        yield lambda g: tuple([xp.zeros_like(a) for a in (x, keys) if a is not None])
         return
     yield losses
     yield pullback
 
 
 def _of_pairs(
-    rows: Any,
-    embeddings: Array,
-    labels: Array,
-    keys: Array,
-    key_labels: Array,
-    options: Any,
-    block: Any,
-    normalize: bool,
-    **parameters: Any,
+    rows: Any, embeddings: Array, labels: Array, keys: Array, key_labels: Array, options: Any, block: Any, normalize: bool, **own: Any
 ) -> Any:
     """The call of a loss of pairs, checked."""
     if (keys is None) != (key_labels is None):
         raise TypeError("keys and key_labels must be passed together")
     arrays = {"embeddings": embeddings, "keys": keys, "labels": labels, "key_labels": key_labels}
     arrays = {n: a for n, a in arrays.items() if a is not None}
-    own = {"rows": rows, "normalize": normalize, "block": rows_of(block), **parameters}
+    own |= {"rows": rows, "normalize": normalize, "block": rows_of(block)}
     call = coupled(_pairs, arrays, options, additive=keys is not None, has_weights=True, **own)
     for name, width, a, t in (("", None, embeddings, labels), ("key_", None if keys is None else embeddings.shape[1:], keys, key_labels)):
         if a is not None:
@@ -115,8 +97,7 @@ def _of_pairs(
 def _exponentials(xp: Any, z: Array, mask: Array) -> tuple[Array, Array, Array, Array]:
     """`m`, the largest masked z of a row; exp(z - m), 0 elsewhere; its sum (1 where nothing is masked); and whether something is."""
     has = xp.any(mask, axis=1, keepdims=True)
-    m = xp.max(xp.where(mask, z, -float("inf")), axis=1, keepdims=True)
-    m = xp.where(has, m, 0.0)
+    m = xp.where(has, xp.max(xp.where(mask, z, -float("inf")), axis=1, keepdims=True), 0.0)
     e = xp.where(mask, xp.exp(xp.where(mask, z - m, 0.0)), 0.0)
     return m, e, xp.where(has, xp.sum(e, axis=1, keepdims=True), 1.0), has
 
@@ -167,11 +148,9 @@ def ntxent_loss(
     Parameters
     ----------
     embeddings : array of shape (N, D), floating point
-    labels : integers of shape (N,)
-        Any values: what matters is which are equal. Two views of N images are 0, .., N - 1 twice.
+    labels : integers of shape (N,): any values, what matters is which are equal; two views of N images are 0, .., N - 1 twice
     temperature : number > 0, or 0-d array
-    normalize : bool
-        Similarities are cosines; False: inner products.
+    normalize : bool: similarities are cosines; False: inner products
     keys, key_labels : arrays of shape (M, D) and (M,)
         The other side of the pairs: every key counts, none is an anchor. By default the other embeddings.
     block : int >= 1
@@ -230,15 +209,11 @@ def circle_loss(
 
     Parameters
     ----------
-    embeddings, labels, keys, key_labels
+    embeddings, labels, keys, key_labels, block
         As for `ntxent_loss`.
-    margin : number, or 0-d array
-        Similarities are to be above 1 - margin and below margin.
+    margin : number, or 0-d array: similarities are to be above 1 - margin and below margin
     gamma : number > 0, or 0-d array
-    constant_weights : bool
-        Whether the factors max(..) count as constants in the gradient.
-    block : int >= 1
-        Anchors whose similarities are there at a time; by default as many as have 2**22.
+    constant_weights : bool: whether the factors max(..) count as constants in the gradient
     {options}
 
     >>> import numpy as np

@@ -1,6 +1,6 @@
 """Cross-entropy behind a linear layer, whose logits are never there at once."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any, Unpack
 
@@ -25,15 +25,7 @@ def _cap(xp: Any, x: Array, softcap: Any) -> tuple[Array, Array]:
 
 
 def _of_logits(
-    xp: Any,
-    x: Array,
-    t: Array,
-    rows: Callable[..., Iterator[Any]],
-    z_loss: Any,
-    softcap: Any,
-    bias: Any,
-    logit_offsets: Any,
-    **of_rows: Any,
+    xp: Any, x: Array, t: Array, rows: Any, z_loss: Any, softcap: Any, bias: Any, logit_offsets: Any, **of_rows: Any
 ) -> Iterator[Any]:
     """The losses of rows of logits along axis 1, then their slopes for x."""
     x = x if bias is None else x + bias
@@ -56,16 +48,7 @@ def _of_logits(
 
 
 def _linear_cross_entropy(
-    xp: Any,
-    features: Array,
-    weight: Array,
-    bias: Array = None,
-    *,
-    t: Array,
-    class_weights: Any,
-    label_smoothing: float,
-    block: Any,
-    **own: Any,
+    xp: Any, features: Array, weight: Array, bias: Array = None, *, t: Array, class_weights: Any, block: Any, **own: Any
 ) -> Iterator[Any]:
     """Blocks of rows of logits: nothing of one is kept for the pullback, which finds the losses too."""
     (classes, *maps), count, depth = weight.shape[:-1], prod(features.shape[:-1]), features.shape[-1]
@@ -79,7 +62,7 @@ def _linear_cross_entropy(
 
     def steps_of(x: Array, t: Array) -> Iterator[Any]:
         of_bias = None if bias is None else xp.reshape(bias, (1, classes, width))
-        return _of_logits(xp, x, t, bias=of_bias, class_weights=per_class, label_smoothing=label_smoothing, **own)
+        return _of_logits(xp, x, t, bias=of_bias, class_weights=per_class, **own)
 
     def logits(f: Array) -> Array:
         return xp.reshape(xp.matmul(f, xp.matrix_transpose(w)), (f.shape[0], classes, width))
@@ -153,24 +136,19 @@ def linear_cross_entropy(
 
     Parameters
     ----------
-    features : array of shape (..., D), floating point
-        The inputs of the layer, one row for each element.
+    features : array of shape (..., D), floating point: the inputs of the layer, one row for each element
     weight : array of shape (C, D), C >= 2, or (C, d1, .., dK, D) for K maps of logits of shape (..., C, d1, .., dK)
     targets : array
         Labels or distributions for these logits, as for `softmax_cross_entropy`: shape (..., d1, .., dK) or that of the logits.
     bias : array of the shape of `weight` without its last axis
     class_weights, label_smoothing
         As for `softmax_cross_entropy`. A class weight is a factor of z_loss, too.
-    z_loss : number >= 0, or 0-d array
-        Keeps the normalizer of the softmax near 1.
-    softcap : number > 0, or 0-d array
-        The logits stay between -softcap and softcap.
-    logit_offsets : one number per class
-        Logarithms of the shares of the classes give balanced softmax.
+    z_loss : number >= 0, or 0-d array: keeps the normalizer of the softmax near 1
+    softcap : number > 0, or 0-d array: the logits stay between -softcap and softcap
+    logit_offsets : one number per class: logarithms of the shares of the classes give balanced softmax
     block : int >= 1
         Rows of logits that are there at a time; by default as many as have 2**23 entries, but 64 at least.
-    ignore_index : int or tuple of int
-        Labels that are masked.
+    ignore_index : int or tuple of int: labels that are masked
     {options}
 
     >>> import numpy as np
@@ -178,23 +156,13 @@ def linear_cross_entropy(
     >>> print(f"{linear_cross_entropy(features, weight, np.array([1, 0])):.6f}")
     0.388294
     """
-    own = {"z_loss": None if isinstance(z_loss, (int, float)) and z_loss == 0 else at_least(z_loss, 0)}
+    own: dict[str, Any] = {"z_loss": None if isinstance(z_loss, (int, float)) and z_loss == 0 else at_least(z_loss, 0)}
     own["softcap"] = None if softcap is None else positive(softcap)
     own["logit_offsets"] = None if logit_offsets is None else Parameter(logit_offsets, per_class=True, scalar=False)
-    smoothing = number("label_smoothing", label_smoothing, 0, 1)
-    return linear_rows(
-        _linear_cross_entropy,
-        _cross_entropy_of_labels,
-        _cross_entropy_of_distribution,
-        {"features": features, "weight": weight, "bias": bias},
-        targets,
-        options,
-        ignore_index,
-        per_class(class_weights, scalar=False),
-        label_smoothing=smoothing,
-        block=rows_of(block),
-        **own,
-    )
+    own |= {"label_smoothing": number("label_smoothing", label_smoothing, 0, 1), "block": rows_of(block)}
+    arrays, weights = {"features": features, "weight": weight, "bias": bias}, per_class(class_weights, scalar=False)
+    kernels = _linear_cross_entropy, _cross_entropy_of_labels, _cross_entropy_of_distribution
+    return linear_rows(*kernels, arrays, targets, options, ignore_index, weights, **own)
 
 
 def rows_of(block: Any) -> int | None:

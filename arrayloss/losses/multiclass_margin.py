@@ -64,10 +64,8 @@ def multi_margin_loss(
     Parameters
     ----------
     scores : array, floating point, with C >= 1 entries along `axis`
-    targets : array
-        Labels: integers from 0 to C - 1, the shape of `scores` without the class axis or with it at size 1.
-    p : 1 or 2
-        Power of the hinge.
+    targets : labels, integers from 0 to C - 1, the shape of `scores` without the class axis or with it at size 1
+    p : 1 or 2, the power of the hinge
     margin : number, or 0-d array
     class_weights : one number >= 0 per class
         w_y. It counts in the denominator of the mean too; `normalizer="count"` divides by the number of rows.
@@ -85,7 +83,7 @@ def multi_margin_loss(
     )
 
 
-def _share_of_ties(xp: Any, x: Array, largest: Array, axis: int) -> Array:
+def share_of_ties(xp: Any, x: Array, largest: Array, axis: int) -> Array:
     """1 / k at each of the k entries that are the largest: the gradient of a maximum."""
     is_largest = xp.astype(x == largest, x.dtype)
     return is_largest / xp.sum(is_largest, axis=axis, keepdims=True)
@@ -96,7 +94,7 @@ def _multiclass_hinge(xp: Any, x: Array, t: Array, axis: int, margin: Any) -> It
     largest = xp.max(others, axis=axis, keepdims=True)
     value, active = hinge(xp, margin + (largest - special.gather_label(xp, x, t, axis)))
     yield value
-    yield active * special.scatter_label(xp, _share_of_ties(xp, others, largest, axis), t, -1.0, axis)
+    yield active * special.scatter_label(xp, share_of_ties(xp, others, largest, axis), t, -1.0, axis)
     yield xp.zeros_like(x)
 
 
@@ -113,11 +111,8 @@ def multiclass_hinge_loss(scores: Array, targets: Array, *, margin: Real = 1.0, 
 
     Parameters
     ----------
-    scores : array, floating point, with C >= 1 entries along `axis`
-        Of one class the loss is 0. -inf takes a class out.
-    targets : array
-        Labels: integers from 0 to C - 1, the shape of `scores` without the class axis or with it at size 1.
-    margin : number, or 0-d array
+    scores, targets, margin
+        As for `multi_margin_loss`. Of one class the loss is 0. -inf takes a class out.
     {options}
 
     >>> import numpy as np
@@ -130,7 +125,7 @@ def multiclass_hinge_loss(scores: Array, targets: Array, *, margin: Real = 1.0, 
 def _multiclass_perceptron(xp: Any, x: Array, t: Array, axis: int) -> Iterator[Array]:
     largest = xp.max(x, axis=axis, keepdims=True)
     yield largest - special.gather_label(xp, x, t, axis)
-    share = _share_of_ties(xp, x, largest, axis)
+    share = share_of_ties(xp, x, largest, axis)
     yield special.scatter_label(xp, share, t, special.gather_label(xp, share, t, axis) - 1, axis)
     yield xp.zeros_like(x)
 
@@ -149,9 +144,8 @@ def multiclass_perceptron_loss(scores: Array, targets: Array, **options: Unpack[
 
     Parameters
     ----------
-    scores : array, floating point, with C >= 1 entries along `axis`
-    targets : array
-        Labels: integers from 0 to C - 1, the shape of `scores` without the class axis or with it at size 1.
+    scores, targets
+        As for `multi_margin_loss`.
     {options}
 
     >>> import numpy as np
@@ -204,8 +198,7 @@ def multilabel_margin_loss(scores: Array, targets: Array, *, axis: int = -1, **o
         Masks of the shape of `scores`: booleans, or floating-point weights of the right classes, 0 at the wrong ones. Or integers: lists of
         labels along `axis`, of any length, each ended by a negative number, as in PyTorch. A label that is there twice counts twice. Beyond
         C - 1 it is an error where labels may be read, and makes the loss NaN elsewhere.
-    axis : int
-        The axis of the classes. `weights` and `where` have one entry per row.
+    axis : int, that of the classes; `weights` and `where` have one entry per row
     {options}
 
     >>> import numpy as np

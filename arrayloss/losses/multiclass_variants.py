@@ -78,8 +78,7 @@ def poly1_cross_entropy(
     ----------
     logits, targets, class_weights, label_smoothing
         As for `softmax_cross_entropy`.
-    epsilon : number >= -1, or 0-d array
-        What is added to the first coefficient, 1. With 0 the loss is the cross-entropy.
+    epsilon : number >= -1, or 0-d array: what is added to the first coefficient, 1; with 0 the loss is the cross-entropy
     {options}
 
     >>> import numpy as np
@@ -145,8 +144,7 @@ def generalized_cross_entropy(
     Parameters
     ----------
     predictions : array, floating point, with C >= 2 entries along `axis`
-    targets : array
-        Labels: integers from 0 to C - 1, the shape of `predictions` without the class axis or with it at size 1.
+    targets : labels, integers from 0 to C - 1, the shape of `predictions` without the class axis or with it at size 1
     q : number from 0 to 1, or 0-d array
         0 is cross-entropy; 1 is 1 - p_y, half the absolute error. A row that is as wrong as can be has the loss 1 / q.
     given : "logits" or "probs"

@@ -47,16 +47,13 @@ def ranking_softmax_loss(
 
     Parameters
     ----------
-    scores : array, floating point
-        Lists lie along `axis`.
-    relevance : array of numbers >= 0, the shape of `scores`
-        Grades, clicks or probabilities.
+    scores : array, floating point: lists along `axis`
+    relevance : array of numbers >= 0, the shape of `scores`: grades, clicks or probabilities
     mask : boolean array, the shape of `scores`
         Which items exist: padded lists. The others have no part in the softmax. A list without items does not count in the mean either.
     normalize : bool
         Whether the relevance of a list is divided by its sum: then every list with a relevant item weighs the same.
-    axis : int
-        The axis of the lists. `weights` and `where` have one entry per list.
+    axis : int, that of the lists; `weights` and `where` have one entry per list
     {options}
 
     >>> import numpy as np

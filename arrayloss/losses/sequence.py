@@ -32,16 +32,7 @@ def _as_predictions(xp: Any, a: Array, shape: tuple[int, ...], layout: tuple[Any
 
 
 def _ctc(
-    xp: Any,
-    x: Array,
-    t: Array,
-    input_lengths: Array,
-    target_lengths: Array,
-    layout: tuple[Any, ...],
-    blank: int,
-    of_logits: bool,
-    zero_infinity: bool,
-    length_normalized: bool,
+    xp: Any, x: Array, t: Array, input_lengths: Array, target_lengths: Array, layout: Any, blank: int, of_logits: bool, **flags: bool
 ) -> Iterator[Array]:
     """States are blank, label, blank, .. label, blank: S labels make L = 2S + 1 of them. Their probabilities are logarithms, each a whole
     number and a rest: errors do not grow with the loss, though float32 has 1e-5 between the numbers near 200.
@@ -111,17 +102,16 @@ def _ctc(
     last, last_rest = (xp.sum(xp.where(state == end, a, 0.0), axis=0, keepdims=True) for a in moved(*alpha, on=True))
     is_possible = ~(last + last_rest < LOW / 2)  # a NaN is
     last, last_rest = (xp.where(is_possible, a, 0.0) for a in (last, last_rest))
-    scale = 1 + zero[:1, :] if not length_normalized else 1 / special.clip(xp, xp.astype(length, x.dtype), 1.0, float("inf"))
-    value = scale * xp.where(is_possible, (0.0 - last) - last_rest, 0.0 if zero_infinity else float("inf"))
+    scale = 1 + zero[:1, :] if not flags["length_normalized"] else 1 / special.clip(xp, xp.astype(length, x.dtype), 1.0, float("inf"))
+    value = scale * xp.where(is_possible, (0.0 - last) - last_rest, 0.0 if flags["zero_infinity"] else float("inf"))
     value = xp.where(is_valid, value, float("nan"))
     yield xp.reshape(value, tuple([1 if i in (layout[0], layout[2]) else m for i, m in enumerate(x.shape)]))
 
     if not count:
         yield xp.zeros_like(x)
         return
-    _, (occupancy,) = special.scan(
-        xp, backward, only(end, -last, -last_rest), (log_p, xp.permute_dims(is_on, (0, 2, 1)), *alphas), reverse=True
-    )  # a blank last
+    inputs = log_p, xp.permute_dims(is_on, (0, 2, 1)), *alphas
+    _, (occupancy,) = special.scan(xp, backward, only(end, -last, -last_rest), inputs, reverse=True)  # a blank last
     total = special.clip(xp, xp.sum(occupancy, axis=2, keepdims=True), 0.5, float("inf"))  # 0 of an impossible target, else nearly 1
     slope = (xp.exp(log_p) if p is None else p) - occupancy / total
     if argmax is not None:  # slopes add up to 0: where a class is certain, the others have the digits
@@ -182,10 +172,8 @@ def _label_sequences(
 
 def _padded(xp: Any, t: Array, lengths: Array, is_readable: bool) -> Array:
     """Labels of all sequences as a row for each. Where lengths cannot be read, the rows have room for all labels."""
-    if is_readable and int(xp.sum(lengths)) != t.shape[0]:
-        raise ValueError(
-            f"targets of one dimension must have as many labels as target_lengths say, {int(xp.sum(lengths))}; got {t.shape[0]}"
-        )
+    if is_readable and (count := int(xp.sum(lengths))) != t.shape[0]:
+        raise ValueError(f"targets of one dimension must have as many labels as target_lengths say, {count}; got {t.shape[0]}")
     longest = int(xp.max(lengths)) if is_readable and lengths.shape[0] else t.shape[0]
     place = xp.reshape(xp.arange(longest, device=getattr(t, "device", None)), (1, -1))
     starts, lengths = (xp.reshape(a, (-1, 1)) for a in (xp.cumulative_sum(lengths) - lengths, lengths))
@@ -236,8 +224,7 @@ def ctc_loss(
 
     Parameters
     ----------
-    predictions : array, floating point, T x N x C, or T x C with `batch_axis=None, axis=1`
-        What frames behind their length hold does not count.
+    predictions : array, floating point, T x N x C, or T x C with `batch_axis=None, axis=1`; frames behind their length do not count
     targets : integers, N x S padded with anything, or one dimension with the labels of all sequences; S with `batch_axis=None`
         Classes beside the blank. In one dimension, where lengths cannot be read (a GPU, a compiler), every target has room for all labels.
     input_lengths, target_lengths : integers, one for each sequence, from 0 to T and to S
@@ -245,12 +232,10 @@ def ctc_loss(
     given : "log_probs" or "logits"
         Log-probabilities are used as they are. From logits nothing is lost in confident frames.
     blank : int from 0 to C - 1
-    zero_infinity : bool
-        Infinite losses are 0; they count in the mean.
+    zero_infinity : bool: infinite losses are 0; they count in the mean
     length_normalized : bool
         Divide the loss of a sequence by max(S, 1), S its target length. The mean of that is the "mean" of PyTorch.
-    time_axis, batch_axis, axis : int, the axes of frames, sequences and classes
-        Without a batch axis there is one sequence.
+    time_axis, batch_axis, axis : int, the axes of frames, sequences and classes; without a batch axis there is one sequence
     {options}
 
     Memory: about 8 numbers for every frame, label and sequence. Frames are a loop, under JAX one of the compiler's; PyTorch's compiler
@@ -262,9 +247,8 @@ def ctc_loss(
     0.625
     """
     of_logits = choice("given", given, ("log_probs", "logits")) == "logits"
-    parameters = {"zero_infinity": zero_infinity, "length_normalized": length_normalized}
-    for name, flag in parameters.items():
-        choice(name, flag, (True, False))
+    flags = {"zero_infinity": zero_infinity, "length_normalized": length_normalized}
+    parameters = {name: choice(name, flag, (True, False)) for name, flag in flags.items()}
     lengths = {"input_lengths": input_lengths, "target_lengths": target_lengths}
     axes = {"time_axis": time_axis, "batch_axis": batch_axis, "axis": axis}
     return _label_sequences(_ctc, predictions, targets, lengths, options, axes=axes, blank=blank, of_logits=of_logits, **parameters)

@@ -14,7 +14,7 @@ from arrayloss.frontend.options import ElementOptions, Integers
 
 from .binary import Real
 from .margin import by_sign
-from .multiclass_margin import hinge
+from .multiclass_margin import hinge, share_of_ties
 
 Array = Any
 Distance = Literal["euclidean", "squared", "cosine"]
@@ -30,12 +30,7 @@ def _cosine(xp: Any, a: Array, b: Array, axis: int) -> tuple[Array, Array, Array
     return value, over_a(xp.where(is_near, -(d + value * u), cos * u - v)), over_b(xp.where(is_near, d - value * v, cos * v - u))
 
 
-def _sign(xp: Any, v: Array) -> Array:
-    """-1, 0 or 1, and NaN of NaN: without the boolean index that array_api_compat's has for PyTorch."""
-    return xp.where(v > 0, 1.0, xp.where(v < 0, -1.0, 0.0 * v))
-
-
-def _distance(xp: Any, a: Array, b: Array, axis: int, kind: Any, eps: float = 0.0) -> tuple[Array, Array, Array]:
+def distance(xp: Any, a: Array, b: Array, axis: int, kind: Any, eps: float = 0.0) -> tuple[Array, Array, Array]:
     """A distance, and its slopes for a and b. `kind`: "cosine", "squared" or the p of a norm, which is scaled by the largest entry."""
     if kind == "cosine":
         return _cosine(xp, a, b, axis)
@@ -45,10 +40,9 @@ def _distance(xp: Any, a: Array, b: Array, axis: int, kind: Any, eps: float = 0.
     size = abs(v)
     largest = xp.max(size, axis=axis, keepdims=True)
     if kind == 1:
-        value, slope = xp.sum(size, axis=axis, keepdims=True), _sign(xp, v)
+        value, slope = xp.sum(size, axis=axis, keepdims=True), special.sign(xp, v)
     elif kind == inf:
-        is_largest = xp.astype(size == largest, v.dtype)
-        value, slope = largest, _sign(xp, v) * is_largest / xp.sum(is_largest, axis=axis, keepdims=True)
+        value, slope = largest, special.sign(xp, v) * share_of_ties(xp, size, largest, axis)
     else:
         is_zero = largest == 0
         scale = xp.where(is_zero, 1.0, largest)
@@ -56,35 +50,14 @@ def _distance(xp: Any, a: Array, b: Array, axis: int, kind: Any, eps: float = 0.
         powers = xp.where(is_zero, 1.0, xp.sum(w * w if kind == 2 else special.power(xp, abs(w), kind), axis=axis, keepdims=True))
         root = xp.sqrt(powers) if kind == 2 else powers ** (1 / kind)
         value = largest * root
-        slope = w / root if kind == 2 else _sign(xp, v) * special.power(xp, abs(w) / root, kind - 1)
+        slope = w / root if kind == 2 else special.sign(xp, v) * special.power(xp, abs(w) / root, kind - 1)
         slope = xp.where(is_zero, 0.0, slope)
     return value, slope, -slope
 
 
-def _as_p(p: Any) -> float:
+def as_p(p: Any) -> float:
+    """A checked p of a norm."""
     return inf if isinstance(p, float) and p == inf else number("p", p, low=1)
-
-
-def pairwise_distance(a: Array, b: Array, *, p: float = 2.0, eps: float = 0.0, axis: int = -1) -> Array:
-    """The distance of vectors, sum(|a - b + eps|**p)**(1 / p): no loss, but what losses of vectors take.
-
-    Parameters
-    ----------
-    a, b : arrays of one shape, floating point
-        Vectors lie along `axis`, which the result does not have. Neither tiny nor huge entries lose anything.
-    p : number >= 1, or infinity
-    eps : number added to the differences, as PyTorch does (by default 1e-6 there)
-    axis : int
-
-    >>> import numpy as np
-    >>> pairwise_distance(np.array([[3.0, 0.0], [1e200, 0.0]]), np.array([[0.0, 4.0], [0.0, 0.0]]))
-    array([5.e+000, 1.e+200])
-    """
-    arguments = Arguments({"a": a, "b": b})
-    axis = arguments.set_class_axis(arguments.shape, axis)
-    x, y = (arguments.xp.astype(v, arguments.compute, copy=False) for v in arguments.arrays)
-    value = _distance(arguments.xp, x, y, axis, _as_p(p), number("eps", eps))[0]
-    return arguments.xp.astype(arguments.xp.squeeze(value, axis=axis), a.dtype, copy=False)
 
 
 def _cosine_distance(xp: Any, x: Array, t: Array, axis: int) -> Iterator[Array]:
@@ -106,11 +79,9 @@ def cosine_distance(predictions: Array, targets: Array, *, axis: int = -1, **opt
 
     Parameters
     ----------
-    predictions : array, floating point
-        Vectors lie along `axis`. Their length does not matter, however tiny or huge.
+    predictions : array, floating point: vectors along `axis`, whose length does not matter, however tiny or huge
     targets : array, the shape of `predictions`
-    axis : int
-        The axis of the vectors. `weights` and `where` have one entry per vector.
+    axis : int, that of the vectors; `weights` and `where` have one entry per vector
     {options}
 
     >>> import numpy as np
@@ -156,13 +127,11 @@ def cosine_embedding_loss(
     Parameters
     ----------
     embeddings1, embeddings2 : arrays of one shape, floating point
-        Vectors lie along `axis`.
     targets : array, one sign for each pair: integers -1 and 1 (checked), booleans, or floating point, of which the sign counts
     margin : number, or 0-d array
-    axis : int
-        The axis of the vectors. `weights` and `where` have one entry per pair.
-    ignore_index : int or tuple of int
-        Values of integer targets that are masked.
+    axis
+        As for `cosine_distance`.
+    ignore_index : int or tuple of int: values of integer targets that are masked
     {options}
 
     >>> import numpy as np
@@ -186,10 +155,10 @@ def _triplet_of_distances(xp: Any, d_p: Array, d_n: Array, *d_s: Array, margin: 
         yield active, -active * share, -active * (1 - share)
 
 
-def _triplet(xp: Any, a: Array, p: Array, n: Array, axis: int, margin: Any, distance: Any, swap: bool, eps: float) -> Iterator[Any]:
-    d_p, p_a, p_p = _distance(xp, a, p, axis, distance, eps)
-    d_n, n_a, n_n = _distance(xp, a, n, axis, distance, eps)
-    d_s, s_p, s_n = _distance(xp, p, n, axis, distance, eps) if swap else (None, None, None)
+def _triplet(xp: Any, a: Array, p: Array, n: Array, axis: int, margin: Any, norm: Any, swap: bool, eps: float) -> Iterator[Any]:
+    d_p, p_a, p_p = distance(xp, a, p, axis, norm, eps)
+    d_n, n_a, n_n = distance(xp, a, n, axis, norm, eps)
+    d_s, s_p, s_n = distance(xp, p, n, axis, norm, eps) if swap else (None, None, None)
     steps = _triplet_of_distances(xp, d_p, d_n, *([d_s] if swap else []), margin=margin)
     yield next(steps)
     of_p, of_n, *of_s = next(steps)
@@ -226,16 +195,13 @@ def triplet_margin_loss(
 
     Parameters
     ----------
-    anchors, positives, negatives : arrays of one shape, floating point
-        Vectors lie along `axis`.
+    anchors, positives, negatives : arrays of one shape, floating point: vectors along `axis`
     margin : number, or 0-d array
-    p : number >= 1, or infinity
-        Of the norm. The mean over triplets is the same for all.
+    p : number >= 1, or infinity, that of the norm; the mean over triplets is the same for all
     swap : bool
         Whether the negative may be nearer to the positive than to the anchor: then that distance counts, min(d(a, n), d(p, n)).
     eps : number added to the differences, as PyTorch does (by default 1e-6 there)
-    axis : int
-        The axis of the vectors. `weights` and `where` have one entry per triplet.
+    axis : int, that of the vectors; `weights` and `where` have one entry per triplet
     {options}
 
     >>> import numpy as np
@@ -244,7 +210,7 @@ def triplet_margin_loss(
     array([1.5, 0. ])
     """
     arrays = {"anchors": anchors, "positives": positives, "negatives": negatives}
-    parameters: dict[str, Any] = {"margin": Parameter(margin), "distance": _as_p(p), "swap": choice("swap", swap, (True, False))}
+    parameters: dict[str, Any] = {"margin": Parameter(margin), "norm": as_p(p), "swap": choice("swap", swap, (True, False))}
     return vectors(_triplet, arrays, None, {**options, "axis": axis}, eps=number("eps", eps), **parameters)
 
 
@@ -279,16 +245,11 @@ def triplet_margin_with_distance_loss(
 
     Parameters
     ----------
-    anchors, positives, negatives : arrays of one shape, floating point
-        Vectors lie along `axis`.
+    anchors, positives, negatives, margin, swap, axis
+        As for `triplet_margin_loss`.
     distance_function : "euclidean", "squared", "cosine", or a function of two arrays
         "squared" is the sum of squared differences, "cosine" that of `cosine_distance`. A function of yours returns the distances, without
         the axis of the vectors; `axis` is then not used. None: "euclidean".
-    margin : number, or 0-d array
-    swap : bool
-        Whether the negative may be nearer to the positive than to the anchor: then that distance counts, min(d(a, n), d(p, n)).
-    axis : int
-        The axis of the vectors. `weights` and `where` have one entry per triplet.
     {options}
 
     >>> import numpy as np
@@ -302,7 +263,7 @@ def triplet_margin_with_distance_loss(
     has_swap = choice("swap", swap, (True, False))
     if not callable(distance_function):
         kind = choice("distance_function", distance_function, (None, "euclidean", "squared", "cosine"))
-        parameters: dict[str, Any] = {"margin": Parameter(margin), "distance": 2.0 if kind in (None, "euclidean") else kind}
+        parameters: dict[str, Any] = {"margin": Parameter(margin), "norm": 2.0 if kind in (None, "euclidean") else kind}
         return vectors(_triplet, arrays, None, {**options, "axis": axis}, swap=has_swap, eps=0.0, **parameters)
     Arguments(arrays)  # before anything of yours is called
     distances = {
