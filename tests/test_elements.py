@@ -110,6 +110,11 @@ def test_nan_stays(loss: Any, engine: str, request: pytest.FixtureRequest) -> No
         np.testing.assert_array_equal(np.isnan(gradient), [False, True, False])
 
 
+def test_signs_may_be_numbers() -> None:
+    for loss in (al.hinge_loss, al.soft_margin_loss, al.hinge_embedding_loss):
+        np.testing.assert_array_equal(loss(X, SIGNS.astype(float), reduction="none"), loss(X, SIGNS, reduction="none"))
+
+
 def test_infinite_scores_of_masked_elements_count_nothing() -> None:
     value, gradient = al.poisson_nll_loss.value_and_grad(
         np.array([NAN, INF, 0.0]), np.array([1, -5, 2]), where=np.array([False, False, True])

@@ -164,3 +164,5 @@ def test_signs_are_integers_booleans_or_numbers_and_one_may_be_ignored() -> None
     mask = np.arange(8) != 3
     for masked in (t, SIGNS == 1):
         np.testing.assert_allclose(cosine_embedding_loss(A, B, masked, where=mask), np.delete(each, 3).mean(), rtol=1e-14)
+    t = np.where(np.arange(8) == 3, np.nan, SIGNS)
+    np.testing.assert_array_equal(np.isnan(cosine_embedding_loss(A, B, t, reduction="none")), ~mask)
