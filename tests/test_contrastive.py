@@ -194,7 +194,13 @@ def test_compiled_torch(loss: Any) -> None:
     torch.testing.assert_close(leaf.grad, eager.grad)
 
 
-@pytest.mark.parametrize(("loss", "options"), [(ntxent_loss, {"temperature": 0.5}), (circle_loss, CASES["circle, full gradient"][2])])
+@pytest.mark.parametrize(
+    ("loss", "options"),
+    [
+        (ntxent_loss, {"temperature": 0.5}),
+        pytest.param(circle_loss, CASES["circle, full gradient"][2], marks=pytest.mark.exhaustive),
+    ],
+)
 def test_transformed_jax(loss: Any, options: Any) -> None:
     """jit, grad, vmap, jvp and a product with the Hessian; NumPy's and PyTorch's numbers. Blocks are a loop of the compiler's."""
     labels, (e, k) = jnp.asarray(LABELS), map(jnp.asarray, (E, K))

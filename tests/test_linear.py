@@ -27,6 +27,9 @@ ALL: dict[str, Any] = {"softcap": 3.0, "z_loss": 0.01, "logit_offsets": OFFSETS,
 OPTIONS = {"plain": {}, "weighted": {"class_weights": WEIGHTS}, "smoothed": {"label_smoothing": 0.125}, "all": ALL}
 every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=list(OPTIONS))
 TARGETS = pytest.mark.parametrize("t", [LABELS, SOFT], ids=["labels", "distribution"])
+LABELS_BY_DEFAULT = pytest.mark.parametrize(
+    "t", [pytest.param(LABELS, id="labels"), pytest.param(SOFT, id="soft", marks=pytest.mark.exhaustive)]
+)
 
 
 def dense(f: Any, w: Any, b: Any, t: Any, **options: Any) -> Any:
@@ -153,7 +156,7 @@ def test_torchs_derivatives(t: Any) -> None:
         torch.testing.assert_close(one, grad(f, *[a.detach() for a in leaf[1:]]))
 
 
-@TARGETS
+@LABELS_BY_DEFAULT
 def test_compiled_torch(t: Any) -> None:
     compiled = torch.compile(lambda f, w, t, b: linear_cross_entropy(f, w, t, bias=b, block=3, **ALL), fullgraph=True, backend="aot_eager")
     eager, leaf = leaves(F, W, B), leaves(F, W, B)
@@ -168,7 +171,7 @@ def test_compiled_torch(t: Any) -> None:
         torch.testing.assert_close(a.grad, b.grad)
 
 
-@TARGETS
+@LABELS_BY_DEFAULT
 def test_transformed_jax(t: Any) -> None:
     """jit, grad, vmap, jvp and a product with the Hessian are those of the dense logits; blocks are a loop of the compiler's."""
     t = jnp.asarray(t)
