@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import import_module, util
 from importlib.metadata import version
@@ -13,20 +15,23 @@ import pytest
 Array = Any
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 HALVES = ("float16", "bfloat16")
-# The compiler of PyTorch 2.6 breaks a graph where it meets a dataclass or a cache.
-WHOLE_GRAPHS = util.find_spec("torch") is None or not version("torch").startswith("2.6.")
-VERSIONS = {name: tuple(map(int, version(name).split(".")[:2])) for name in ("numpy", "torch", "jax", "dask") if util.find_spec(name)}
 
 
-def needs(library: str, lowest: str, reason: str) -> pytest.MarkDecorator:
-    """Skips a test of what older versions of a library cannot do."""
-    is_old = VERSIONS.get(library, (10**6,)) < tuple(map(int, lowest.split(".")))
-    return pytest.mark.skipif(is_old, reason=f"{library} before {lowest}: {reason}")
+def lacking(library: str, release: str, reason: str) -> pytest.MarkDecorator:
+    """Skips a test of what the oldest release that is tested cannot do."""
+    is_release = util.find_spec(library) is not None and version(library).startswith(f"{release}.")
+    return pytest.mark.skipif(is_release, reason=f"{library} {release}: {reason}")
 
 
-needs_64_bits = needs("jax", "0.9", "arrays of 64 bits become ones of 32 where x64 is not enabled")
-needs_meshes = needs("jax", "0.7", "no meshes with explicit axes")
-needs_whole_graphs = pytest.mark.skipif(not WHOLE_GRAPHS, reason="the compiler of PyTorch 2.6 follows no dataclasses and caches")
+needs_whole_graphs = lacking("torch", "2.6", "the compiler breaks a graph where it meets a dataclass or a cache")
+WHOLE_GRAPHS = not needs_whole_graphs.args[0]
+needs_64_bits = lacking("jax", "0.5", "no jax.enable_x64: arrays of 64 bits become ones of 32 where x64 is not enabled")
+needs_meshes = lacking("jax", "0.5", "no jax.sharding.AxisType, which meshes with explicit axes have")
+
+
+def quietly() -> AbstractContextManager[Any]:
+    """Compiling any `autograd.Function` makes dynamo warn about its own use of `torch.jit` (torch 2.13)."""
+    return warnings.catch_warnings(action="ignore")
 
 
 @dataclass(frozen=True)

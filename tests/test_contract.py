@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import arrayloss as al
 
-from .helpers import WHOLE_GRAPHS, assert_same, needs, needs_whole_graphs
+from .helpers import WHOLE_GRAPHS, assert_same, lacking, needs_whole_graphs, quietly
 from .operations import DECISIONS, LABELS, PREDICTIONS
 
 X, Y = torch.tensor(PREDICTIONS), torch.tensor(LABELS)
@@ -34,7 +33,7 @@ class TestResults:
         assert not x.any()
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-    @needs("numpy", "2.1", "arrays by DLPack are read-only, so results are in memory of NumPy")
+    @lacking("numpy", "2.0", "arrays by DLPack are read-only, so results are in memory of NumPy")
     def test_of_torch_can_be_resized(self, dtype: torch.dtype) -> None:
         """`Tensor.numpy()` pins the storage of inputs and results."""
         x = torch.zeros(400, 1000, dtype=dtype, requires_grad=True)
@@ -67,9 +66,9 @@ class TestCompiled:
 
     @pytest.fixture
     def compiled(self) -> Iterator[Callable[..., Any]]:
-        """The compiler, which warns about its own use of `torch.jit` (torch 2.13)."""
+        """The compiler."""
         torch._dynamo.reset()
-        with warnings.catch_warnings(action="ignore"):
+        with quietly():
             yield lambda function, backend="aot_eager", **options: torch.compile(
                 function, fullgraph=WHOLE_GRAPHS, backend=backend, **options
             )

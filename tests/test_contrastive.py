@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import tracemalloc
-import warnings
 from typing import Any
 
 import jax
@@ -16,7 +15,7 @@ import torch
 
 from arrayloss import circle_loss, ntxent_loss
 
-from .helpers import BACKENDS, several
+from .helpers import BACKENDS, quietly, several
 
 rng = np.random.default_rng(0)
 N, D = 8, 3
@@ -188,7 +187,7 @@ def test_torchs_derivatives(loss: Any, options: Any, has_keys: bool) -> None:
 def test_compiled_torch(loss: Any) -> None:
     compiled = torch.compile(lambda e, t: loss(e, t, block=3), fullgraph=True, backend="aot_eager")
     eager, leaf = (torch.tensor(E, requires_grad=True) for _ in range(2))
-    with warnings.catch_warnings(action="ignore"):  # dynamo's own
+    with quietly():
         compiled(leaf, torch.tensor(LABELS)).backward()
     loss(eager, torch.tensor(LABELS)).backward()
     torch.testing.assert_close(leaf.grad, eager.grad)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import warnings
 from itertools import groupby, permutations, product
 from typing import Any
 
@@ -16,9 +15,10 @@ from mpmath import mpf
 from arrayloss import ctc_loss
 from arrayloss.adapters.dispatch import adapter_of
 from arrayloss.check.definitions import ctc_loss as definition
+from arrayloss.check.libraries import LIBRARIES
 from arrayloss.core import special
 
-from .helpers import Backend, assert_close
+from .helpers import Backend, assert_close, quietly
 
 RNG = np.random.default_rng(0)
 T, N, C, S = 6, 5, 4, 3
@@ -114,7 +114,6 @@ def test_one_sequence_without_a_batch() -> None:
         np.testing.assert_array_equal(gradient if axes["axis"] else gradient.T, slope[:, 0])
 
 
-@pytest.mark.everywhere
 def test_padded_and_flat_targets(xp: Backend) -> None:
     """On every library; padding, of frames and of labels, may be anything."""
     x, t = LOGITS.copy(), TARGETS.copy()
@@ -129,7 +128,6 @@ def test_padded_and_flat_targets(xp: Backend) -> None:
         assert_close(xp.numpy(gradient), slopes)
 
 
-@pytest.mark.everywhere
 def test_what_alignments_are_made_of(xp: Backend) -> None:
     """A loop, entries at labels and their transpose, and the order of two numbers, on every library."""
     rows, labels, entries = LOGITS[0], TARGETS.T, RNG.normal(size=(S, N))
@@ -233,7 +231,7 @@ def test_out_of_range_is_nan_where_nothing_is_read() -> None:
     expected = ctc_loss(*ALL, **ZERO, reduction="none")
     gradients = jax.jit(lambda *a: ctc_loss.value_and_grad(*a, **ZERO, reduction="none"))
     for place, index, number in ((1, (1, 0), 4), (1, (1, 1), -1), (1, (1, 0), 0), (2, 1, 7), (2, 1, -1), (3, 1, 4), (3, 1, -1)):
-        with jax.enable_x64(True):
+        with LIBRARIES["jax"].precision("float64"):
             losses, slopes = gradients(*map(jax.numpy.asarray, replaced(place, index, number)))
         assert np.isnan(losses).tolist() == [i == 1 for i in range(N)]
         assert np.isnan(slopes).any(axis=(0, 2)).tolist() == [i == 1 for i in range(N)]
@@ -275,7 +273,7 @@ def test_torch_compile() -> None:
     x, t = torch.tensor(LOGITS[:3], requires_grad=True), torch.tensor(TARGETS[:, :1])
     frames, lengths = torch.tensor([3, 2, 3, 1, 3]), torch.tensor([1, 1, 0, 1, 1])
     loss = torch.compile(lambda x: ctc_loss(x, t, frames, lengths, given="logits"), fullgraph=True, backend="aot_eager")
-    with warnings.catch_warnings(action="ignore"):  # of the compiler about itself (torch 2.13)
+    with quietly():
         value = loss(x)
         value.backward()
     expected, gradient = ctc_loss.value_and_grad(*[a.detach().numpy() for a in (x, t, frames, lengths)], given="logits")
@@ -286,7 +284,7 @@ def test_torch_compile() -> None:
 def test_jax_transforms() -> None:
     """A loop of its own: gradients, products with the Hessian, `vmap`. Hessians are symmetric: slopes are those of the value."""
     jax = pytest.importorskip("jax")
-    with jax.enable_x64(True):
+    with LIBRARIES["jax"].precision("float64"):
         x, *rest = map(jax.numpy.asarray, (LOGITS[:4], TARGETS, np.minimum(FRAMES, 4), LENGTHS))
         of_one = lambda *a: ctc_loss(*a, **ZERO, batch_axis=None, axis=1, reduction="sum")  # noqa: E731
 
@@ -353,7 +351,7 @@ def test_torch_2_13_has_no_gradient_where_a_target_is_impossible() -> None:
 def test_optax_0_2_8() -> None:
     """Batch first, logits, paddings for lengths. An impossible target is 100001.6 there, inf here."""
     optax, jax = pytest.importorskip("optax"), pytest.importorskip("jax")
-    with jax.enable_x64(True):
+    with LIBRARIES["jax"].precision("float64"):
         logits, targets, frames, lengths = map(jax.numpy.asarray, ALL)
         paddings = [np.arange(size) >= n[:, None] for size, n in ((T, FRAMES), (S, LENGTHS))]
         peer = lambda x: optax.ctc_loss(x, paddings[0] * 1.0, targets, paddings[1] * 1.0)  # noqa: E731

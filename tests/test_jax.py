@@ -19,7 +19,7 @@ import arrayloss as al
 from arrayloss.check.libraries import LIBRARIES
 from arrayloss.core.operation import Operation
 
-from .helpers import needs, needs_64_bits, needs_meshes
+from .helpers import lacking, needs_64_bits, needs_meshes
 
 X = np.array([[0.5, -1.0, 2.0], [0.25, 3.0, -0.5]])
 DECISIONS = np.array([[1, 0, 1], [0, 0, 1]])
@@ -60,7 +60,7 @@ def test_predictions_keep_their_slope_beside_a_target_that_is_differentiated() -
 
 
 @pytest.mark.parametrize("label", [0, 1])
-@needs("jax", "0.7", "XLA divides subnormal numbers by subnormal ones, which are 0")
+@lacking("jax", "0.5", "a second derivative through the exponential of -90, which is subnormal, is NaN")
 def test_second_derivatives_agree_with_the_curvature_at_confident_points(label: int) -> None:
     """JAX's derivative of a quotient squares 1 / b, which is infinite long before the quotient is."""
     tails = jnp.asarray([0.0, 1.0, -1.0, 30.0, -30.0, 90.0, -90.0, 1e4, -1e4], jnp.float32)
@@ -153,7 +153,7 @@ BATCH = jnp.zeros((512, 256), jnp.float32)
     ],
     ids=["labels", "smoothed", "elements", "overlap"],
 )
-@needs("jax", "0.7", "XLA makes more passes")
+@lacking("jax", "0.5", "XLA keeps temporary arrays that later versions fuse")
 def test_a_compiled_gradient_takes_few_passes(loss: Any, x: Any, t: Any, exponentials: int, arrays: float) -> None:
     """One exponential of every entry (and one of the labels' entries), and memory for few arrays beside the gradient."""
     compiled = jax.jit(jax.value_and_grad(loss)).lower(x, t).compile()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tracemalloc
-import warnings
 from itertools import product
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 
 from arrayloss import linear_cross_entropy, softmax_cross_entropy
 
-from .helpers import BACKENDS, several
+from .helpers import BACKENDS, quietly, several
 
 rng = np.random.default_rng(0)
 N, C, D = 7, 5, 4
@@ -162,7 +161,7 @@ def test_compiled_torch(t: Any) -> None:
     eager, leaf = leaves(F, W, B), leaves(F, W, B)
     t = torch.as_tensor(t)
     expected = linear_cross_entropy(*eager[:2], t, bias=eager[2], **ALL)
-    with warnings.catch_warnings(action="ignore"):  # dynamo's own
+    with quietly():
         value = compiled(*leaf[:2], t, leaf[2])
         value.backward()
     torch.testing.assert_close(value, expected)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -17,7 +15,7 @@ from arrayloss import use_engine
 from arrayloss.engine import host
 from arrayloss.engine.c import program
 
-from .helpers import BACKENDS, WHOLE_GRAPHS, assert_same, needs_whole_graphs, several
+from .helpers import BACKENDS, WHOLE_GRAPHS, assert_same, needs_whole_graphs, quietly, several
 from .operations import Case, info_nce_loss, norm_loss
 
 
@@ -29,11 +27,6 @@ def tensor(a: Any) -> torch.Tensor:
 def leaf(case: Case) -> torch.Tensor:
     """The predictions as a tensor that requires a gradient."""
     return tensor(case.kind.x).requires_grad_()
-
-
-def quietly() -> AbstractContextManager[Any]:
-    """Compiling any `autograd.Function` makes dynamo warn about its own use of `torch.jit` (torch 2.13)."""
-    return warnings.catch_warnings(action="ignore")
 
 
 class TestTorch:

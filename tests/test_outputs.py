@@ -81,6 +81,23 @@ def test_a_term_without_targets_is_left_out_if_asked_for(xp: Backend) -> None:
         loss(p, {})
 
 
+@al.loss
+def fourth_power(predictions: Any, targets: Any, **options: Any) -> Any:
+    """A loss of somebody's own."""
+
+    def kernel(xp: Any, x: Any, t: Any) -> Any:
+        r = x - t
+        yield r**4
+        yield 4 * r**3
+
+    return al.define.elementwise(kernel, predictions, targets, options)
+
+
+def test_parts_of_a_loss_of_ones_own_finish() -> None:
+    loss = outputs(energy=fourth_power, forces=al.huber_loss)
+    assert_same(loss.finish(loss.parts(PREDICTIONS, TARGETS)), loss(PREDICTIONS, TARGETS))
+
+
 def test_options_go_to_all_terms_or_to_those_that_a_dict_names() -> None:
     where = np.array([True, True, False, True, False])
     for option in ("where", "weights"):
@@ -167,9 +184,9 @@ def test_outputs_are_values() -> None:
         (
             lambda: both.finish(al.huber_loss.parts(np.ones(2), np.ones(2))),
             ValueError,
-            "must be those of the outputs energy, forces; got parts of huber",
+            r"must be those of squared_error \+ huber_loss; got parts of huber_loss",
         ),
-        (lambda: both.finish(3), TypeError, "parts must be what the method parts of these outputs returns; got int"),
+        (lambda: both.finish(3), TypeError, r"parts must be those of squared_error \+ huber_loss; got int: pass those of a batch"),
     ],
 )
 def test_a_wrong_call_is_an_error_that_names_the_output(call: Any, error: Any, message: str) -> None:

@@ -18,13 +18,11 @@ from arrayloss import (
     ranking_softmax_loss,
     sparsemax_loss,
 )
+from arrayloss.check.libraries import LIBRARIES
 
-from .test_peers import agree_in_torch
+from .test_peers import SOFT, YES, T, W, X, agree_in_torch
 
-rng = np.random.default_rng(0)
-X, T = rng.normal(size=(6, 4)) * 2, rng.integers(0, 4, size=6)
-SOFT, YES = rng.dirichlet(np.ones(4), size=6), rng.integers(0, 2, size=(6, 4)).astype(float)
-W = (1.0, 0.5, 2.0, 4.0)
+rng = np.random.default_rng(1)
 reductions = pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 
 
@@ -32,7 +30,7 @@ def agree_in_optax(pairs: Any) -> None:
     """Values and gradients of functions of one array, the losses of all rows."""
     import jax
 
-    with jax.enable_x64(True):
+    with LIBRARIES["jax"].precision("float64"):
         for ours, peer, *arrays in pairs:
             x, *rest = map(jax.numpy.asarray, arrays)
             np.testing.assert_allclose(ours(x, *rest), peer(x, *rest), rtol=1e-11, atol=1e-14)

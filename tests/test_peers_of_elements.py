@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import arrayloss as al
+from arrayloss.check.libraries import LIBRARIES
 
 from .test_peers import agree_in_torch
 
@@ -89,7 +90,7 @@ def test_optax_margins() -> None:
     optax = pytest.importorskip("optax")
     import jax
 
-    with jax.enable_x64(True):
+    with LIBRARIES["jax"].precision("float64"):
         x, s = jax.numpy.asarray(X), jax.numpy.asarray(SIGNS)
         for ours, peer in (
             (al.hinge_loss(x, s, reduction="none"), optax.losses.hinge_loss(x, s)),

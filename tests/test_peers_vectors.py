@@ -15,6 +15,7 @@ from arrayloss import (
     triplet_margin_loss,
     triplet_margin_with_distance_loss,
 )
+from arrayloss.check.libraries import LIBRARIES
 
 torch = pytest.importorskip("torch")
 F: Any = torch.nn.functional
@@ -88,7 +89,7 @@ def test_optax() -> None:
     optax = pytest.importorskip("optax")
     import jax
 
-    with jax.enable_x64(True):
+    with LIBRARIES["jax"].precision("float64"):
         a, b, c = map(jax.numpy.asarray, (A, B, C))
         pairs = [
             (lambda x: cosine_distance(x, b, reduction="none"), lambda x: optax.losses.cosine_distance(x, b, epsilon=0.0)),

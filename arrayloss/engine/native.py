@@ -23,7 +23,6 @@ class NumPy(special.Native):
     zeros_like, ones_like, broadcast_to = staticmethod(np.zeros_like), staticmethod(np.ones_like), staticmethod(np.broadcast_to)
 
     @staticmethod
-    @np.errstate(all="ignore")  # what 16 bits do not hold is infinite, without a warning
     def astype(x: Array, dtype: Any, *, copy: bool = True) -> Array:
         return x.astype(dtype, copy=copy)
 

@@ -221,13 +221,8 @@ class Arguments:
         """Weights or a mask: a number, or an array with the dimensions of the unreduced loss, each size equal or 1."""
         if name == "where":
             value = special.constant(self.xp, bool(value), self.xp.bool, self.x) if is_boolean(value) else value
-            if dtypes.kind(getattr(value, "dtype", None)) != "bool":
-                got = dtypes.name(value.dtype) if hasattr(value, "dtype") else type(value).__name__
-                raise TypeError(f"where must be boolean, True where an element counts; got {got}: pass mask != 0")
         elif is_number(value):
             return number(name, value)
-        elif not hasattr(value, "dtype"):
-            raise TypeError(f"{name} must be a number or an array; got {type(value).__name__}")
         a = self.adapter.as_array(value, self.x, name)
         every_axis = tuple([1 if i in event_axes else n for i, n in enumerate(self.shape)])
         elements = tuple([n for i, n in enumerate(self.shape) if i not in event_axes])

@@ -13,7 +13,7 @@ from arrayloss.adapters.dispatch import adapter_of
 from arrayloss.core.parts import Parts, Source
 
 from .check import choice, is_number, number
-from .combination import SHARED, Algebra
+from .combination import SHARED, Algebra, check_parts
 
 Array = Any
 Tree = Any  # an array, or a dict or a tuple of trees
@@ -74,11 +74,7 @@ class Outputs:
 
     def finish(self, parts: Parts | int, *, coefficients: Any = None, normalizer: Any = None) -> Array:
         """The number that the parts stand for; differentiable."""
-        if not isinstance(parts, Parts):
-            raise TypeError(f"parts must be what the method parts of these outputs returns; got {type(parts).__name__}")
-        losses = [loss for term in self._terms.values() for _, loss in term._terms()]
-        if [source.loss for source in parts.sources] != [loss.name for loss in losses]:
-            raise ValueError(f"parts must be those of the outputs {', '.join(self.names)}; got parts of {parts.losses}")
+        parts = check_parts(parts, " + ".join([loss.origin for term in self._terms.values() for _, loss in term._terms()]))
         each, terms = iter(parts.split()), {}
         shared = {"coefficients": coefficients} | ({} if normalizer is None else {"normalizer": normalizer})
         for name, (loss, factor, own) in self._options_of_terms(shared).items():

@@ -24,7 +24,7 @@ import pytest
 
 import arrayloss as al
 
-from ..helpers import needs, needs_whole_graphs
+from ..helpers import lacking, needs_whole_graphs, quietly
 from .on_a_mesh import CASES, compare
 
 torch = pytest.importorskip("torch")
@@ -103,11 +103,8 @@ QUICK = ("ignore_index",)
 
 @pytest.fixture
 def quiet() -> Iterator[None]:
-    """Compiling any `autograd.Function` makes dynamo warn about its own use of `torch.jit` (torch 2.13)."""
-    import warnings
-
     torch._dynamo.reset()
-    with warnings.catch_warnings(action="ignore"):
+    with quietly():
         yield
 
 
@@ -213,7 +210,7 @@ def test_an_exported_program_takes_images_of_any_size(quiet: None) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # PyTorch's own, of process groups without a device
-@needs("torch", "2.7", "no strategy for the maximum of a DTensor")
+@lacking("torch", "2.6", "DTensor has no strategy for aten.amax")
 def test_distributed_tensors_are_computed_at_every_placement(tmp_path: Path) -> None:
     """PyTorch takes no plain tensor beside a DTensor.
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 import arrayloss as al
 from arrayloss.check import check, commands
 
-from ..helpers import WHOLE_GRAPHS
+from ..helpers import lacking
 
 
 @pytest.mark.parametrize("orders", [(">", "<"), ("<", ">"), (">", ">")])
@@ -38,7 +38,7 @@ def test_two_predictions_of_two_dtypes_are_still_refused():
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.uint32, torch.uint64], ids=str)
-@pytest.mark.skipif(not WHOLE_GRAPHS, reason="PyTorch 2.6 chooses among no unsigned integers")
+@lacking("torch", "2.6", "torch.where takes no uint16, uint32 and uint64")
 def test_unsigned_labels_differentiate_twice_and_under_transforms(dtype):
     """ "lt_cpu" not implemented for 'UInt16': PyTorch does not order them. Tried: labels, masks, smoothing, ignored labels, overlaps."""
     x = torch.tensor([[0.5, -1.0], [2.0, 0.0], [0.25, 3.0]], dtype=torch.float64)

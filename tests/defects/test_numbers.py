@@ -145,7 +145,7 @@ def test_parts_remember_every_option(options: dict[str, Any], reduction: str) ->
 # Neighbours: every argument that takes an array; parameters, normalizers, `finish` and metrics; memory-mapped files, which are arrays.
 
 
-class Column(np.ma.MaskedArray):  # type: ignore[misc]
+class Column(np.ma.MaskedArray):
     """As some packages have it."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -16,7 +15,7 @@ import torch
 from hypothesis import reject
 
 import arrayloss as al
-from tests.helpers import BACKENDS, Backend, several
+from tests.helpers import BACKENDS, Backend, quietly, several
 
 from .budget import fuzz
 from .cases import Case, cases, rounded
@@ -342,8 +341,7 @@ def check_compiled(case: Case) -> None:
             else:
                 torch.compiler.reset()
                 leaves = [x.detach().requires_grad_() for x in xs]
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # the compiler's own
+                with quietly():
                     program = torch.compile(partial(call_of, case, t, options), fullgraph=True, dynamic=False)
                     value = program(*leaves)
                     gradients = torch.autograd.grad(value.sum(), leaves)

@@ -200,11 +200,8 @@ INLINE uint16_t half_of(float x) { /* 2^16 stands for all above; below 2^-14 add
     return (uint16_t)((b < 0x38800000 ? small : rounded) | (uint32_t)(size > 0x7F800000) << 9 | (f_bits(x) >> 16 & 0x8000));
 }
 
-/* Numbers that threads take, each of them once */
-INLINE ptrdiff_t next_of(ptrdiff_t* a) { return __atomic_fetch_add(a, 1, __ATOMIC_RELAXED); }
-
-/* Labels in 32 bits; what does not fit stays out of every range */
-INLINE int32_t label_of(int64_t a) {
+INLINE ptrdiff_t next_of(ptrdiff_t* a) { return __atomic_fetch_add(a, 1, __ATOMIC_RELAXED); } /* each number goes to one thread */
+INLINE int32_t label_of(int64_t a) { /* in 32 bits; what does not fit stays out of every range */
     a = a < INT32_MIN ? INT32_MIN : a;
     return (int32_t)(a > INT32_MAX ? INT32_MAX : a);
 }
