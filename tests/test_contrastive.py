@@ -15,7 +15,7 @@ import torch
 
 from arrayloss import circle_loss, ntxent_loss
 
-from .helpers import BACKENDS, WHOLE_GRAPHS, needs_transposed_scan, quietly, several
+from .helpers import BACKENDS, lacking, needs_transposed_scan, quietly, several
 
 rng = np.random.default_rng(0)
 N, D = 8, 3
@@ -184,8 +184,9 @@ def test_torchs_derivatives(loss: Any, options: Any, has_keys: bool) -> None:
 
 
 @pytest.mark.parametrize("loss", [ntxent_loss, circle_loss], ids=lambda loss: loss.name)
+@lacking("torch", "2.6", "the compiler fails within itself at a lazy term")
 def test_compiled_torch(loss: Any) -> None:
-    compiled = torch.compile(lambda e, t: loss(e, t, block=3), fullgraph=WHOLE_GRAPHS, backend="aot_eager")
+    compiled = torch.compile(lambda e, t: loss(e, t, block=3), fullgraph=True, backend="aot_eager")
     eager, leaf = (torch.tensor(E, requires_grad=True) for _ in range(2))
     with quietly():
         compiled(leaf, torch.tensor(LABELS)).backward()

@@ -15,7 +15,7 @@ import torch
 
 from arrayloss import linear_cross_entropy, softmax_cross_entropy
 
-from .helpers import BACKENDS, WHOLE_GRAPHS, lacking, needs_transposed_scan, quietly, several
+from .helpers import BACKENDS, lacking, needs_transposed_scan, quietly, several
 
 rng = np.random.default_rng(0)
 N, C, D = 7, 5, 4
@@ -156,10 +156,9 @@ def test_torchs_derivatives(t: Any) -> None:
 
 
 @LABELS_BY_DEFAULT
+@lacking("torch", "2.6", "the compiler fails within itself at a lazy term")
 def test_compiled_torch(t: Any) -> None:
-    compiled = torch.compile(
-        lambda f, w, t, b: linear_cross_entropy(f, w, t, bias=b, block=3, **ALL), fullgraph=WHOLE_GRAPHS, backend="aot_eager"
-    )
+    compiled = torch.compile(lambda f, w, t, b: linear_cross_entropy(f, w, t, bias=b, block=3, **ALL), fullgraph=True, backend="aot_eager")
     eager, leaf = leaves(F, W, B), leaves(F, W, B)
     t = torch.as_tensor(t)
     expected = linear_cross_entropy(*eager[:2], t, bias=eager[2], **ALL)
