@@ -84,11 +84,13 @@ class Arguments:
         if self.fractions is None:
             return
         views = [self.adapter.host_view(self.arrays[ref.index]) for ref in (self.fractions, where) if ref]
-        if any(v is None for v in views):
+        if views[0] is None or views[-1] is None or not views[0].size:
             return
-        index = [slice(2**16 // max(1, prod(self.shape[i + 1 :])) or 1) for i in range(self.ndim)]
-        t, *mask = [v.block((..., *index)) if hasattr(v, "block") else v[(..., *index)] for v in views]
-        low, high = [extreme(initial=0.5, where=mask[0] if mask else True) for extreme in (t.min, t.max)]
+        if prod(self.shape) > 2**16 or hasattr(views[0], "block"):
+            index = (..., *[slice(2**16 // max(1, prod(self.shape[i + 1 :])) or 1) for i in range(self.ndim)])
+            views = [v.block(index) if hasattr(v, "block") else v[index] for v in views]
+        t, *mask = views
+        low, high = [extreme(initial=0.5, where=mask[0]) if mask else extreme() for extreme in (t.min, t.max)]
         if low < -1e-3 or high > 1.001:
             raise ValueError(f"binary targets must be from 0 to 1; got {low if low < 0 else high:g} (of a mask pass `targets > 0`)")
 
