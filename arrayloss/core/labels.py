@@ -21,7 +21,7 @@ class Labels:
     ignore: tuple[int, ...] = ()  # each a value of the labels' dtype
     binary: bool = False  # 0 and 1, one for every entry; the kernel gets booleans
     numbers: bool = False  # 0 and 1, which the kernel gets as floating point
-    signs: bool = False  # of binary ones: -1 and 1
+    signs: bool = False  # -1 and 1, which the kernel gets as floating point
 
     def not_ignored(self, xp: Any, t: Array, event_axes: tuple[int, ...]) -> Array:
         """Where no label is ignored; an element counts as a whole."""
@@ -47,7 +47,8 @@ class Labels:
         if not self.binary:
             return valid, special.as_index(xp, t)
         t = t if special.is_boolean(t) else t == 1
-        return valid, xp.astype(t, dtype) if self.numbers else t
+        t = xp.astype(t, dtype) if self.numbers or self.signs else t
+        return valid, 2 * t - 1 if self.signs else t
 
     def _valid(self, t: Array) -> Array | None:
         """Where labels are in range; None where their dtype has no other values."""

@@ -131,11 +131,6 @@ def as_float(xp: Any, t: Array, like: Array) -> Array:
     return xp.astype(t, like.dtype) if is_boolean(t) else t
 
 
-def as_sign(xp: Any, t: Array, like: Array) -> Array:
-    """Boolean targets as -1 and 1 in the dtype of `like`; others as they are."""
-    return 2 * xp.astype(t, like.dtype) - 1 if is_boolean(t) else t
-
-
 @native_first
 def as_index(xp: Any, a: Array) -> Array:
     """Labels in the integer dtype that gathers take."""

@@ -47,7 +47,7 @@ def binary(
 
 
 def signed(kernel: Kernel, predictions: Arrays, targets: Array, options: Any, **parameters: Any) -> Call:
-    """Every entry is a decision with the target -1 or 1. The kernel gets booleans, or floating point: `special.as_sign` makes numbers."""
+    """Every entry is a decision with the target -1 or 1. The kernel gets floating point."""
     options = checked(options, SignOptions, parameters)
     arguments = Arguments(predictions)
     t = arguments.binary_targets(targets, options["ignore_index"], signs=True)

@@ -23,14 +23,11 @@ def above_zero(xp: Any, z: Array, value: Any) -> Array:
 
 
 def by_sign(xp: Any, t: Array, positive: Array, negative: Array) -> Array:
-    """One of two by targets -1 and 1, or booleans. A NaN stays."""
-    if special.is_boolean(t):
-        return xp.where(t, positive, negative)
+    """One of two by the sign of targets. A NaN stays."""
     return xp.where(t > 0, positive, xp.where(t <= 0, negative, t))
 
 
 def _hinge(xp: Any, x: Array, t: Array, margin: Any) -> Iterator[Array]:
-    t = special.as_sign(xp, t, x)
     z = margin - t * x
     yield xp.where(z < 0, 0.0, z)
     yield above_zero(xp, z, -t)
@@ -65,7 +62,6 @@ def hinge_loss(scores: Array, targets: Array, *, margin: float | Array = 1.0, **
 
 
 def _squared_hinge(xp: Any, x: Array, t: Array, margin: Any) -> Iterator[Array]:
-    t = special.as_sign(xp, t, x)
     z = margin - t * x
     z = xp.where(z <= 0, 0.0, z)
     yield z * z
@@ -98,7 +94,6 @@ def squared_hinge_loss(scores: Array, targets: Array, *, margin: float | Array =
 
 
 def _smooth_hinge(xp: Any, x: Array, t: Array, smoothing: Any) -> Iterator[Array]:
-    t = special.as_sign(xp, t, x)
     m = t * x
     is_line = m < 1 - smoothing  # 1 - m would have lost a small m
     z = xp.where(m >= 1, 0.0, 1 - m)
@@ -160,7 +155,6 @@ def perceptron_loss(scores: Array, targets: Array, **options: Unpack[SignOptions
 
 
 def _soft_margin(xp: Any, x: Array, t: Array) -> Iterator[Array]:
-    t = special.as_sign(xp, t, x)
     z = -t * x
     step, tail, softplus, add_sigmoid_minus_step = special.sigmoid_terms(xp, z)
     yield lambda: softplus() + special.multiply_no_nan(xp, step, z)
@@ -194,7 +188,6 @@ def soft_margin_loss(scores: Array, targets: Array, **options: Unpack[SignOption
 
 
 def _exponential(xp: Any, x: Array, t: Array) -> Iterator[Array]:
-    t = special.as_sign(xp, t, x)
     e = xp.exp(-t * x)
     yield e
     yield -t * e
@@ -261,7 +254,6 @@ def hinge_embedding_loss(distances: Array, targets: Array, *, margin: float | Ar
 
 
 def _margin_ranking(xp: Any, x1: Array, x2: Array, t: Array, margin: Any) -> Iterator[Any]:
-    t = special.as_sign(xp, t, x1)
     lead = x1 - x2
     near = lead - x1
     lost = xp.where(abs(lead) < inf, (x1 - (lead - near)) - (x2 + near), 0.0)  # what rounding has taken from the lead, exactly
