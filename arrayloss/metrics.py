@@ -47,7 +47,7 @@ from .core.parts import Parts, Source
 from .frontend.build import overlap_sums
 from .frontend.check import choice, normal_axes, normal_axis, number
 from .frontend.options import OverlapOptions, checked
-from .losses.segmentation import Link, as_masks, link
+from .losses.segmentation import Link, link
 from .one_hot import one_hot
 
 __all__ = ["accuracy", "confusion", "dice", "f1", "f_beta", "jaccard", "precision", "recall"]
@@ -61,9 +61,9 @@ NAMES = ("tp", "fp", "fn", "tn")
 
 def _soft_counts(xp: Any, x: Array, t: Array, activation: str | None, axis: Any, labels: bool) -> Iterator[Any]:
     p, complement, to_x = link(xp, x, activation, axis)
-    t, q = as_masks(xp, x, t, axis, labels), complement()
+    t, q = special.one_hot(xp, t, x, axis) if labels else t, complement()
     yield t * p, (1 - t) * p, t * q, (1 - t) * q
-    yield lambda tp, fp, fn, tn: to_x(special.lerp(xp, fp - tn, tp - fn, t))
+    yield lambda tp, fp, fn, tn: to_x(special.lerp(fp - tn, tp - fn, t))
 
 
 def _hard_counts(xp: Any, x: Array, t: Array, activation: str | None, axis: Any, labels: bool, threshold: float) -> Iterator[Any]:
@@ -75,7 +75,7 @@ def _hard_counts(xp: Any, x: Array, t: Array, activation: str | None, axis: Any,
     else:
         p, _, _ = link(xp, x, activation, axis)
         p = xp.where(xp.isnan(p), p, xp.astype(p > threshold, p.dtype))
-    t = as_masks(xp, x, t, axis, labels)
+    t = special.one_hot(xp, t, x, axis) if labels else t
     yield t * p, (1 - t) * p, t * (1 - p), (1 - t) * (1 - p)
     yield lambda tp, fp, fn, tn: xp.zeros_like(x)
 

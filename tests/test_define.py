@@ -64,7 +64,7 @@ def pinball_loss(predictions: Array, targets: Array, *, quantile: Any = 0.5, **o
 
 
 def _hinge(xp: Any, x: Array, t: Array, margin: float) -> Iterator[Array]:
-    sign = 2 * special.as_float(xp, t, x) - 1
+    sign = 2 * t - 1
     short = xp.clip(margin - sign * x, min=0)
     yield short * short
     yield -2 * sign * short
@@ -90,7 +90,7 @@ def _brier_of_distribution(xp: Any, x: Array, t: Array, axis: int) -> Iterator[A
 
 
 def _brier_of_labels(xp: Any, x: Array, t: Array, axis: int) -> Iterator[Array]:
-    yield from _brier_of_distribution(xp, x, special.as_float(xp, special.one_hot(xp, t, x, axis), x), axis)
+    yield from _brier_of_distribution(xp, x, special.one_hot(xp, t, x, axis), axis)
 
 
 @loss
@@ -103,7 +103,7 @@ def brier_loss(probs: Array, targets: Array, **options: Unpack[RowOptions]) -> A
 
 
 def _products(xp: Any, x: Array, t: Array, activation: Any, axis: int | None, labels: bool) -> Iterator[Any]:
-    t = special.as_float(xp, special.one_hot(xp, t, x, axis) if labels else t, x)
+    t = special.one_hot(xp, t, x, axis) if labels else t
     yield t * x, t, x
     yield lambda both, true, predicted: t * both + predicted
 

@@ -19,13 +19,12 @@ class Labels:
     index: int
     classes: int
     ignore: tuple[int, ...] = ()  # each a value of the labels' dtype
-    binary: bool = False  # 0 and 1, one for every entry; the kernel gets booleans
-    numbers: bool = False  # 0 and 1, which the kernel gets as floating point
-    signs: bool = False  # -1 and 1, which the kernel gets as floating point
+    binary: bool = False  # 0 and 1, one for every entry; the kernel gets floating point
+    signs: bool = False  # of binary ones: -1 and 1
 
     def not_ignored(self, xp: Any, t: Array, event_axes: tuple[int, ...]) -> Array:
         """Where no label is ignored; an element counts as a whole."""
-        is_boolean = special.is_boolean(t)
+        is_boolean = dtypes.kind(t.dtype) == "bool"
         ignored = reduce(or_, [t == (bool(value) if is_boolean else value) for value in self.ignore])
         if self.binary and event_axes:
             ignored = xp.any(ignored, axis=event_axes, keepdims=True)
@@ -46,8 +45,7 @@ class Labels:
             valid = xp.all(valid, axis=event_axes, keepdims=True) if valid is not None and self.binary and event_axes else valid
         if not self.binary:
             return valid, special.as_index(xp, t)
-        t = t if special.is_boolean(t) else t == 1
-        t = xp.astype(t, dtype) if self.numbers or self.signs else t
+        t = xp.astype(t if dtypes.kind(t.dtype) == "bool" else t == 1, dtype)
         return valid, 2 * t - 1 if self.signs else t
 
     def _valid(self, t: Array) -> Array | None:
@@ -64,7 +62,7 @@ class Labels:
     def check(self, xp: Any, t: Array) -> None:
         """Raise where a label is out of range. Reads two numbers: for host memory only."""
         low, high = dtypes.integer_range(t.dtype)
-        if 0 in t.shape or (special.is_boolean(t) if self.signs else low >= 0 and high < self.classes):
+        if 0 in t.shape or (dtypes.kind(t.dtype) == "bool" if self.signs else low >= 0 and high < self.classes):
             return
         if self.signs and bool(xp.all(self._valid(t))):
             return

@@ -108,7 +108,7 @@ class Operation:
             if name == "count":
                 return ones(xp.int64) if mask is None else xp.astype(mask, xp.int64)
             if name == "positives" and self.positives is not None:
-                return special.as_float(xp, arrays[self.positives.index], arrays[0])
+                return arrays[self.positives.index]
             if name in self.terms and not computed:
                 computed.update(zip(self.terms, _as_tuple(terms() if callable(terms) else terms), strict=True))
             term = computed[name] if name in self.terms else ones(dtype)

@@ -50,9 +50,9 @@ def clip(xp: Any, x: Array, low: Any, high: Any) -> Array:
     return xp.minimum(xp.maximum(x, low), high) if dtypes.is_array(low) else xp.where(x < low, low, xp.where(x > high, high, x))
 
 
-def lerp(xp: Any, b: Array, a: Array, t: Array) -> Array:
-    """t*a + (1-t)*b: a choice where t is boolean, exact at both ends where it is not."""
-    return xp.where(t, a, b) if is_boolean(t) else t * a + (1 - t) * b
+def lerp(b: Any, a: Any, t: Array) -> Array:
+    """t*a + (1-t)*b, exact at both ends."""
+    return t * a + (1 - t) * b
 
 
 def power(xp: Any, base: Array, exponent: Any) -> Array:
@@ -121,16 +121,6 @@ def sum_to(xp: Any, a: Array, shape: tuple[int, ...], axes: tuple[int, ...], dty
     return xp.broadcast_to(summed, tuple([1 if i in axes else n for i, n in enumerate(shape)]))
 
 
-def is_boolean(t: Array) -> bool:
-    """Whether targets are 0 or 1 by their dtype."""
-    return dtypes.kind(t.dtype) == "bool"
-
-
-def as_float(xp: Any, t: Array, like: Array) -> Array:
-    """Boolean targets as numbers of the dtype of `like`; others as they are."""
-    return xp.astype(t, like.dtype) if is_boolean(t) else t
-
-
 @native_first
 def as_index(xp: Any, a: Array) -> Array:
     """Labels in the integer dtype that gathers take."""
@@ -186,9 +176,9 @@ def place_at_label(xp: Any, like: Array, labels: Array, entries: Any, axis: int)
     return xp.where(arange_along(xp, like, axis) == labels, entries, xp.zeros_like(like))
 
 
-def one_hot(xp: Any, labels: Array, like: Array, axis: int) -> Array:
-    """Labels as masks of the shape of `like`: booleans, or the numbers 0 and 1."""
-    return arange_along(xp, like, axis) == labels
+def one_hot(xp: Any, labels: Array, like: Array, axis: Any) -> Array:
+    """Labels as masks of the shape and the dtype of `like`."""
+    return xp.astype(arange_along(xp, like, axis) == labels, like.dtype)
 
 
 def unit_rows(xp: Any, a: Array, axis: int) -> tuple[Array, Array, Callable[[Array], Array]]:

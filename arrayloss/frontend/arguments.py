@@ -59,10 +59,10 @@ class Arguments:
             raise ValueError(f"ignore_index is for labels; got {ignore_index!r} with {dtypes.name(t.dtype)} targets: pass where=")
         return self.add_array(self._cast(t, name))
 
-    def binary_targets(self, targets: Array, ignore_index: Any, *, numbers: bool = False, signs: bool = False) -> ArrayRef:
+    def binary_targets(self, targets: Array, ignore_index: Any, *, fractions: bool = True, signs: bool = False) -> ArrayRef:
         """Targets from 0 to 1: floating point, used as they are, or integers and booleans, which are checked.
 
-        `signs`: from -1 to 1, one for each row where the class axis is known.
+        `fractions`: whether floating-point ones must be from 0 to 1. `signs`: -1 and 1, one for each row where the class axis is known.
         """
         t, axis = self.adapter.as_array(targets, self.x, "targets"), self.class_axis if signs else None
         if axis is None:
@@ -73,10 +73,10 @@ class Arguments:
             raise ValueError(f"targets must have one sign for each row, shape {self.without_axis(axis)}; got {tuple(t.shape)}")
         if dtypes.kind(t.dtype) not in INTEGERS:
             ref = self._numbers(t, "targets", ignore_index)
-            self.fractions = None if numbers or signs else ref
+            self.fractions = ref if fractions and not signs else None
             return ref
         ref = self.add_array(t)
-        self.labels = Labels(ref.index, 2, ignored_labels(ignore_index, t.dtype), binary=True, numbers=numbers, signs=signs)
+        self.labels = Labels(ref.index, 2, ignored_labels(ignore_index, t.dtype), binary=True, signs=signs)
         return ref
 
     def check_fractions(self, where: ArrayRef | None) -> None:
@@ -100,7 +100,7 @@ class Arguments:
         shape = tuple(t.shape)
         axis = self.set_class_axis(shape, axis)
         if self.has_shape(shape):
-            return self.binary_targets(t, ignore_index, numbers=True), False
+            return self.binary_targets(t, ignore_index, fractions=False), False
         if dtypes.kind(t.dtype) not in INTEGERS:
             name = dtypes.name(t.dtype)
             cast = "numpy.unique(targets, return_inverse=True)[1]" if "str" in name.lower() else f"targets{self.adapter.to_integers}"

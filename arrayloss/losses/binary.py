@@ -25,7 +25,6 @@ def times_largest(constant: float | None, weights: Weight) -> float | None:
 
 
 def _sigmoid_cross_entropy(xp: Any, x: Array, t: Array, pos_weight: Any, label_smoothing: float) -> Iterator[Array]:
-    t = special.as_float(xp, t, x)
     t = (1 - label_smoothing) * t + label_smoothing / 2 if label_smoothing else t
     step, tail, softplus, add_sigmoid_minus_step = special.sigmoid_terms(xp, x)
     step_error = step - t  # exact for hard targets
@@ -35,7 +34,7 @@ def _sigmoid_cross_entropy(xp: Any, x: Array, t: Array, pos_weight: Any, label_s
         yield tail * (1 - tail)
     else:
         positive, negative = pos_weight * t, 1 - t
-        step_error, weight = special.lerp(xp, -positive, negative, step), positive + negative
+        step_error, weight = special.lerp(-positive, negative, step), positive + negative
         yield lambda: weight * softplus() + special.multiply_no_nan(xp, step_error, x)
         yield add_sigmoid_minus_step(step_error, weight)
         yield weight * tail * (1 - tail)
@@ -91,7 +90,6 @@ def _log_loss(xp: Any, p: Array, t: Array) -> Array:
 
 
 def _binary_cross_entropy(xp: Any, p: Array, t: Array, label_smoothing: float) -> Iterator[Array]:
-    t = special.as_float(xp, t, p)
     t = (1 - label_smoothing) * t + label_smoothing / 2 if label_smoothing else t
     yield _log_loss(xp, p, t)
     # 0/0 where target and probability agree exactly: that term of the loss is 0 for every p, and so is its slope
@@ -130,20 +128,19 @@ def binary_cross_entropy(
 
 
 def _sigmoid_focal(xp: Any, x: Array, t: Array, gamma: Any, alpha: Any) -> Iterator[Array]:
-    t = special.as_float(xp, t, x)
     step, q, softplus, add_sigmoid_minus_step = special.sigmoid_terms(xp, x)
     p = 1 - q  # of the likelier answer
     step_error = step - t
     abs_error = (2 * step - 1) * step_error  # with a derivative at 0 too
-    miss = special.lerp(xp, q, p, abs_error)  # 1 - p_t, without cancellation at either end
+    miss = special.lerp(q, p, abs_error)  # 1 - p_t, without cancellation at either end
     scale = special.power(xp, miss, gamma)
     if alpha is not None:
-        scale = special.lerp(xp, 1 - alpha, alpha, t) * scale
+        scale = special.lerp(1 - alpha, alpha, t) * scale
     ce = softplus() + special.multiply_no_nan(xp, step_error, x)
     value = scale * ce
     yield value
     # miss' / miss; in the tail, where that is 0/0, hard targets have p*q / miss = p_t
-    dlog_miss = (1 - 2 * t) * special.divide(xp, p * q, miss, lambda: special.lerp(xp, p, q, abs_error))
+    dlog_miss = (1 - 2 * t) * special.divide(xp, p * q, miss, lambda: special.lerp(p, q, abs_error))
     # From the value: a compiler need keep neither ce nor scale
     yield scale * add_sigmoid_minus_step(step_error) + special.multiply_no_nan(xp, gamma * dlog_miss, value)
     slope = add_sigmoid_minus_step(step_error)
@@ -152,12 +149,11 @@ def _sigmoid_focal(xp: Any, x: Array, t: Array, gamma: Any, alpha: Any) -> Itera
 
 
 def _focal_of_probs(xp: Any, p: Array, t: Array, gamma: Any, alpha: Any) -> Iterator[Array]:
-    t = special.as_float(xp, t, p)
     q = 1 - p
-    miss = special.lerp(xp, p, q, t)
+    miss = special.lerp(p, q, t)
     scale = special.power(xp, miss, gamma)
     if alpha is not None:
-        scale = special.lerp(xp, (1 - alpha) * scale, alpha * scale, t)
+        scale = special.lerp((1 - alpha) * scale, alpha * scale, t)
     ce = _log_loss(xp, p, t)
     yield scale * ce
     slope = special.divide(xp, 1 - t, q, 0.0) - special.divide(xp, t, p, 0.0)

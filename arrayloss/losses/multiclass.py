@@ -118,7 +118,7 @@ def _nll_of_labels(
 
 
 def _nll_of_smoothed_labels(xp: Any, x: Array, t: Array, axis: int, **parameters: Any) -> Iterator[Any]:
-    return _nll_of_distribution(xp, x, xp.astype(special.one_hot(xp, t, x, axis), x.dtype, copy=False), axis, **parameters)
+    return _nll_of_distribution(xp, x, special.one_hot(xp, t, x, axis), axis, **parameters)
 
 
 def _nll_of_distribution(

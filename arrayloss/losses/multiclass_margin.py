@@ -167,7 +167,7 @@ def _pairs(xp: Any, x: Array, t: Array) -> Iterator[tuple[Array, Array, Array]]:
 def _multilabel_margin(xp: Any, x: Array, t: Array, axis: int) -> Iterator[Array]:
     order = [*[i for i in range(x.ndim) if i != axis], axis]  # PyTorch's vmap of the pullback has no rule for moveaxis
     back = tuple([order.index(i) for i in range(x.ndim)])
-    t, rows = special.as_float(xp, xp.permute_dims(t, tuple(order)), x), xp.permute_dims(x, tuple(order))
+    t, rows = xp.permute_dims(t, tuple(order)), xp.permute_dims(x, tuple(order))
     classes = x.shape[axis]
     value = xp.sum(xp.where(rows == rows, 0.0, rows), axis=-1, keepdims=True)  # a NaN, also where there are no pairs
     for t_y, z, _ in _pairs(xp, rows, t):

@@ -31,7 +31,7 @@ def _poly1_of_labels(xp: Any, x: Array, t: Array, axis: int, epsilon: Any, class
 
 
 def _poly1_of_smoothed_labels(xp: Any, x: Array, t: Array, axis: int, **parameters: Any) -> Iterator[Any]:
-    return _poly1_of_distribution(xp, x, xp.astype(special.one_hot(xp, t, x, axis), x.dtype, copy=False), axis, **parameters)
+    return _poly1_of_distribution(xp, x, special.one_hot(xp, t, x, axis), axis, **parameters)
 
 
 def _poly1_of_distribution(

@@ -31,14 +31,9 @@ def link(xp: Any, x: Array, activation: str | None, axis: Any) -> tuple[Array, C
     return p, complement, lambda u: special.softmax_vjp(xp, argmax, p, u, axis)
 
 
-def as_masks(xp: Any, x: Array, t: Array, axis: Any, labels: bool) -> Array:
-    """Targets as numbers: 0 and 1 of labels and masks, others as they are."""
-    return special.as_float(xp, special.one_hot(xp, t, x, axis) if labels else t, x)
-
-
 def _overlap(xp: Any, x: Array, t: Array, activation: str | None, axis: int | None, labels: bool) -> Iterator[Any]:
     p, complement, to_x = link(xp, x, activation, axis)
-    t = as_masks(xp, x, t, axis, labels)
+    t = special.one_hot(xp, t, x, axis) if labels else t
 
     def terms() -> tuple[Array, Array, Array]:
         hit = t * p
@@ -53,8 +48,8 @@ def _overlap(xp: Any, x: Array, t: Array, activation: str | None, axis: int | No
 
 def _overlap_of_squares(xp: Any, x: Array, t: Array, activation: str | None, axis: int | None, labels: bool) -> Iterator[Any]:
     p, complement, to_x = link(xp, x, activation, axis)
-    t = as_masks(xp, x, t, axis, labels)
-    miss = special.lerp(xp, p, -complement(), t)  # p - t, without cancellation for hard targets
+    t = special.one_hot(xp, t, x, axis) if labels else t
+    miss = special.lerp(p, -complement(), t)  # p - t, without cancellation for hard targets
     is_above = miss > 0
     yield t * p, xp.where(is_above, miss * miss, 0.0), xp.where(is_above, 0.0, miss * miss)
     yield lambda tp, fp, fn: to_x(2 * miss * xp.where(is_above, fp, fn) + t * tp)
@@ -62,8 +57,8 @@ def _overlap_of_squares(xp: Any, x: Array, t: Array, activation: str | None, axi
 
 def _overlap_of_minima(xp: Any, x: Array, t: Array, activation: str | None, axis: int | None, labels: bool) -> Iterator[Any]:
     p, complement, to_x = link(xp, x, activation, axis)
-    t = as_masks(xp, x, t, axis, labels)
-    miss = special.lerp(xp, p, -complement(), t)  # p - t, without cancellation for hard targets
+    t = special.one_hot(xp, t, x, axis) if labels else t
+    miss = special.lerp(p, -complement(), t)  # p - t, without cancellation for hard targets
     is_above, is_below = miss > 0, miss < 0  # at the kink, p = t, it is flat
     yield xp.where(is_above, t, p), xp.where(is_above, miss, 0.0), xp.where(is_above, 0.0, -miss)
     yield lambda tp, fp, fn: to_x(xp.where(is_above, fp, xp.where(is_below, tp - fn, 0.0)))
@@ -277,7 +272,7 @@ def focal_tversky_loss(
 
 def _overlap_and_volume(xp: Any, x: Array, t: Array, axis: int | None, labels: bool, **options: Any) -> Iterator[Any]:
     terms, pullback = _overlap(xp, x, t, axis=axis, labels=labels, **options)
-    yield lambda: (*terms(), as_masks(xp, x, t, axis, labels))
+    yield lambda: (*terms(), special.one_hot(xp, t, x, axis) if labels else t)
     yield lambda tp, fp, fn, volume: pullback(tp, fp, fn)
 
 
