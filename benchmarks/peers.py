@@ -88,6 +88,17 @@ def optax_cross_entropy(x: Any, t: Any) -> Any:
     return optax.softmax_cross_entropy_with_integer_labels(x, t).mean()
 
 
+def of_optax(name: str) -> Function:
+    """The mean of a loss of optax."""
+
+    def peer(x: Any, t: Any) -> Any:
+        import optax
+
+        return getattr(optax, name)(x, t).mean()
+
+    return peer
+
+
 def optax_focal(x: Any, t: Any) -> Any:
     import optax
 
@@ -133,6 +144,21 @@ def numpy_softmax_objective(x: Any, t: Any) -> tuple[Any, Any]:
     g = p.copy()
     g[np.arange(len(t)), t] -= 1
     return g, p * (1 - p)
+
+
+def sklearn_array_api(name: str, **options: Any) -> Function:
+    """Losses of elements and their gradient by a loss of scikit-learn that is written on the array API."""
+    made: dict[str, Any] = {}  # it keeps the targets of its first call as the integers and the masks that it needs
+
+    def peer(x: Any, t: Any) -> tuple[Any, Any]:
+        if not made:
+            import sklearn._loss.loss
+            from array_api_compat import array_namespace
+
+            made["loss"] = getattr(sklearn._loss.loss, name)(xp=array_namespace(x), **options)
+        return made["loss"].loss_gradient(t, x)
+
+    return peer
 
 
 def sklearn_bce(x: Any, t: Any) -> tuple[Any, Any]:

@@ -18,7 +18,7 @@ Aims = tuple[float, ...]  # of ours / the peer: alone, behind an OpenMP region, 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Logits of a shape (and of a small one), and targets: labels along an axis, "numbers" of 0 and 1, or "logits".
+    """Logits of a shape (and of a small one), and targets: labels along an axis, "numbers" of 0 and 1, "signs", "counts", or "logits".
 
     "sequences": log-probabilities of T x N x C, and T / 8 labels for each of N sequences.
     """
@@ -33,6 +33,10 @@ class Inputs:
         x = 2 * random.standard_normal(shape, dtype=np.float32)
         if self.targets == "numbers":
             return x, (random.random(shape, dtype=np.float32) < 0.3).astype(np.float32)
+        if self.targets == "signs":
+            return x, np.where(random.random(shape) < 0.5, np.float32(-1), np.float32(1))
+        if self.targets == "counts":
+            return x, random.integers(0, 5, shape).astype(np.float32)
         if self.targets == "sequences":
             x -= np.log(np.sum(np.exp(x), axis=2, keepdims=True))
             return x, random.integers(1, shape[2], (shape[1], shape[0] // 8))
@@ -169,6 +173,13 @@ def _numpy(loss: Any, peer: Function, x: Any, t: Any, _: bool) -> Pair:
     return lambda: loss.value_and_grad(x, t), lambda: peer(x, t)
 
 
+def _torch_gradient(loss: Any, peer: Function, x: Any, t: Any, _: bool) -> Pair:
+    import torch
+
+    x, t = map(torch.from_numpy, (x, t))
+    return lambda: loss.value_and_grad(x, t), lambda: peer(x, t)
+
+
 def _objective(loss: Any, peer: Function, x: Any, t: Any, _: bool) -> Pair:
     return lambda: loss.grad_and_hess(x, t), lambda: peer(x, t)
 
@@ -181,6 +192,7 @@ MODES: dict[str, Callable[..., Pair]] = {
     "PyTorch": _torch,
     "PyTorch, linear layer": _torch_linear,
     "PyTorch, value": _torch_value,
+    "PyTorch, loss and gradient": _torch_gradient,
     "PyTorch, compiled": _compiled,
     "JAX, jitted": _jax,
     "NumPy": _numpy,
@@ -192,6 +204,11 @@ CLASSES = 50_304  # of the linear layer
 FEATURES = Inputs((4096, 512), (64, 16))
 FLAT, MILLION = Inputs((4_000_000,), (4096,), "numbers"), Inputs((2**20,), (4096,), "numbers")
 TABLE, NARROW, WORDS = Inputs((8192, 1000), (64, 10)), Inputs((8192, 100), (64, 10)), Inputs((2048, 32_000), (16, 100))
+COUNTS, MANY_COUNTS, SIGNS = (
+    Inputs((2**20,), (4096,), "counts"),
+    Inputs((4_000_000,), (4096,), "counts"),
+    Inputs((4_000_000,), (4096,), "signs"),
+)
 BOOSTING, PAIRS = Inputs((100_000, 10), (100, 10)), Inputs((8192, 100), (64, 10), "logits")
 SCENES = Inputs((4, 21, 512, 512), (2, 5, 8, 8), axis=1)
 PIXELS, MASKS = Inputs((8, 4, 256, 256), (2, 3, 16, 16), axis=1), Inputs((8, 4, 256, 256), (2, 3, 16, 16), "numbers")
@@ -211,6 +228,29 @@ MONAI_DICE = Monai("DiceLoss", softmax=True, to_onehot_y=True, batch=True)
 MONAI_DICE_CE = Monai("DiceCELoss", softmax=True, to_onehot_y=True, batch=True)
 MONAI_SIGMOID = Monai("DiceLoss", sigmoid=True, batch=True)
 DICE_CE = Loss("dice_loss", DICE.options, PIXEL_CE)
+ARRAY_API = [  # our loss, scikit-learn's, and what both get
+    (
+        "binary cross-entropy 1M",
+        ours("sigmoid_cross_entropy", reduction="none"),
+        peers.sklearn_array_api("HalfBinomialLossArrayAPI"),
+        MILLION,
+    ),
+    (
+        "cross-entropy 100000x10",
+        ours("softmax_cross_entropy", reduction="none"),
+        peers.sklearn_array_api("HalfMultinomialLossArrayAPI", n_classes=10),
+        BOOSTING,
+    ),
+    ("Poisson 1M", ours("poisson_nll_loss", reduction="none"), peers.sklearn_array_api("HalfPoissonLossArrayAPI"), COUNTS),
+]
+ELEMENTS = [  # our loss, that of torch.nn.functional, and what both get
+    ("absolute error 4M", "absolute_error", "l1_loss", FLAT),
+    ("smooth L1 4M", "smooth_l1_loss", "smooth_l1_loss", FLAT),
+    ("Poisson 4M", "poisson_nll_loss", "poisson_nll_loss", MANY_COUNTS),
+    ("soft margin 4M", "soft_margin_loss", "soft_margin_loss", SIGNS),
+    ("hinge embedding 4M", "hinge_embedding_loss", "hinge_embedding_loss", SIGNS),
+]
+OF_OPTAX = [("log-cosh 4M", "log_cosh_loss", "log_cosh", FLAT), ("hinge 4M", "hinge_loss", "hinge_loss", SIGNS)]
 FORMULA, TORCHVISION = "plain formula", "torchvision's formula"
 
 ROWS = [
@@ -223,6 +263,7 @@ ROWS = [
     Row("PyTorch", "sigmoid focal 4M", FOCAL, TORCHVISION, peers.torchvision_focal, FLAT, (0.1, 0.15, 0.1)),
     Row("PyTorch", "binary cross-entropy 4M", BCE, "F.bce_with_logits", F_BCE, FLAT, (0.25, 0.5, 0.3)),
     Row("PyTorch", "huber 4M", ours("huber_loss"), "F.huber_loss", functional("huber_loss"), FLAT, (0.5, 0.8, 0.3)),
+    *[Row("PyTorch", name, ours(loss), f"F.{peer}", functional(peer), inputs, (0.5,)) for name, loss, peer, inputs in ELEMENTS],
     Row("PyTorch", "Dice 1x46x64x64x64", DICE, "MONAI", MONAI_DICE, VOLUME, (0.8, 0.9, 0.6), "monai"),
     Row("PyTorch", "Dice 8x4x256x256", DICE, "MONAI", MONAI_DICE, PIXELS, (0.8, 0.9, 0.6), "monai"),
     Row(
@@ -262,10 +303,19 @@ ROWS = [
     Row("PyTorch, compiled", "Dice 8x4x256x256", DICE, "MONAI", MONAI_DICE, PIXELS, (1.0,), "monai"),
     Row("JAX, jitted", "cross-entropy 8192x1000", CE, "optax", peers.optax_cross_entropy, TABLE, (1.0,), "optax"),
     Row("JAX, jitted", "sigmoid focal 4M", FOCAL, "optax", peers.optax_focal, FLAT, (0.25,), "optax"),
+    *[
+        Row("JAX, jitted", name, ours(loss), "optax", peers.of_optax(peer), inputs, (1.0,), "optax")
+        for name, loss, peer, inputs in OF_OPTAX
+    ],
     Row("NumPy", "binary cross-entropy 4M", BCE, FORMULA, peers.numpy_bce, FLAT, (0.15, 0.15, 0.15)),
     Row("NumPy", "cross-entropy 8192x1000", CE, FORMULA, peers.numpy_cross_entropy, TABLE, (0.15, 0.15, 0.15)),
     Row("NumPy", "binary cross-entropy 1M", BCE, "scikit-learn", peers.sklearn_bce, MILLION, (0.15,), "sklearn"),
     Row("NumPy", "KL divergence 8192x100", ours("kl_divergence"), FORMULA, peers.numpy_kl, PAIRS, (1.0,)),
+    *[
+        Row(mode, name, loss, "scikit-learn, array API", peer, inputs, (0.5,), "sklearn")
+        for mode in ("NumPy", "PyTorch, loss and gradient")
+        for name, loss, peer, inputs in ARRAY_API
+    ],
     Row("NumPy, gradient and Hessian", "binary cross-entropy 1M", BCE, FORMULA, peers.numpy_binary_objective, MILLION, (0.5,)),
     Row("NumPy, gradient and Hessian", "cross-entropy 100000x10", CE, FORMULA, peers.numpy_softmax_objective, BOOSTING, (0.5,)),
     Row("NumPy against PyTorch", "cross-entropy 32x10", CE, "F.cross_entropy", F_CE, TINY, (2.5,)),

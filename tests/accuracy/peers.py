@@ -13,8 +13,6 @@ import numpy as np
 from arrayloss.check.accuracy import Batch, Measured, judge_all
 from arrayloss.check.libraries import LIBRARIES
 
-from .accuracy import as_targets
-
 Array = Any
 
 
@@ -28,17 +26,18 @@ class Peer:
     backend: str
     package: str
     function: Callable[..., Array]
+    options: dict[str, Any]  # of ours
 
     def measure(self, batch: Batch) -> list[Measured]:
-        """Errors of value and gradient; nothing where the batch is of another kind, or has options."""
+        """Errors of value and gradient; nothing where the batch is of another kind, or has other options."""
         problem = batch.problem
-        if problem.targets_kind != self.kind or problem.options:
+        if (problem.targets_kind, problem.options) != (self.kind, self.options):
             return []
         library = LIBRARIES[self.backend]
         with library.precision(batch.dtype), warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             predictions = [library.array(p, batch.dtype) for p in problem.predictions]
-            targets = as_targets(library, problem, batch.dtype) if self.kind == "labels" else library.array(problem.targets, batch.dtype)
+            targets = library.array(problem.targets, None if self.kind == "labels" else batch.dtype)
             if self.backend == "numpy":
                 value, *gradients = self.function(*predictions, targets)
             else:
@@ -56,11 +55,11 @@ def installed(loss: str) -> list[Peer]:
 PEERS: list[Peer] = []
 
 
-def peer(name: str, loss: str, kind: str, *, backend: str = "torch", package: str = "") -> Callable[..., Any]:
-    """Enter a peer."""
+def peer(name: str, loss: str, kind: str, *, backend: str = "torch", package: str = "", **options: Any) -> Callable[..., Any]:
+    """Enter a peer of a loss with those options."""
 
     def enter(function: Callable[..., Array]) -> Callable[..., Array]:
-        PEERS.append(Peer(name, loss, kind, backend, package or name, function))
+        PEERS.append(Peer(name, loss, kind, backend, package or name, function, options))
         return function
 
     return enter
@@ -154,6 +153,25 @@ def _(x: Array, t: Array) -> Array:
 @peer("sklearn's", "sigmoid_cross_entropy", "binary", backend="numpy", package="sklearn")
 def _(x: Array, t: Array) -> tuple[Array, Array]:
     return import_module("sklearn._loss").HalfBinomialLoss().loss_gradient(t, x)
+
+
+def _sklearn_array_api(name: str, **options: Any) -> Any:
+    return getattr(import_module("sklearn._loss.loss"), name)(xp=import_module("array_api_compat.numpy"), **options).loss_gradient
+
+
+@peer("sklearn's, array API", "sigmoid_cross_entropy", "binary", backend="numpy", package="sklearn")
+def _(x: Array, t: Array) -> tuple[Array, Array]:
+    return _sklearn_array_api("HalfBinomialLossArrayAPI")(t, x)
+
+
+@peer("sklearn's, array API", "softmax_cross_entropy", "labels", backend="numpy", package="sklearn")
+def _(x: Array, t: Array) -> tuple[Array, Array]:
+    return _sklearn_array_api("HalfMultinomialLossArrayAPI", n_classes=x.shape[1])(t, x)
+
+
+@peer("sklearn's, array API", "poisson_nll_loss", "counts", backend="numpy", package="sklearn", given="log_rate")
+def _(x: Array, t: Array) -> tuple[Array, Array]:
+    return _sklearn_array_api("HalfPoissonLossArrayAPI")(t, x)
 
 
 @peer("sklearn's", "softmax_cross_entropy", "labels", backend="numpy", package="sklearn")
