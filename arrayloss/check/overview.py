@@ -17,7 +17,7 @@ from .points import batches
 from .report import Report
 from .run import Subject, named_loss
 
-EVERY = 75  # of the images, how many share one that is compared with the definition
+EVERY = 75  # of the images, how many share one that is compared with the definition: times the square of the number of predictions
 EVERY_WHOLE = 1797  # the same where all pixels depend on each other
 
 
@@ -52,7 +52,7 @@ def overview(
         for definition in forms_of(name):
             shared: dict[str, Any] = {"max_ulp": max_ulp, "points": "digits", "targets": definition.targets[0], "progress": progress}
             shared |= {"quantities": ("value", "grad"), **definition.options[0]}
-            every = EVERY_WHOLE if definition.whole else EVERY
+            every = EVERY_WHOLE if definition.whole else EVERY * len(definition.predictions) ** 2
             sample = check(name, backends=["numpy"], modes=["eager"], dtypes=["float64"], every=every, **shared)
             report = check(name, backends=backends, modes=modes, dtypes=[dtype], reference="float64:numpy", **shared)
             for r in sample.rows:
