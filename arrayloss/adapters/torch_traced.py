@@ -29,6 +29,13 @@ class Traced(special.Native):
     def matrix_transpose(a: Tensor) -> Tensor:
         return a.mT  # nor for `swapaxes`
 
+    @staticmethod
+    def expm1(a: Tensor) -> Tensor:
+        if not torch.compiler.is_compiling():
+            return torch.expm1(a)
+        half = a.clamp(min=-1.0) / 2  # Inductor makes exp(a) - 1 of it, which has no digits near 0 (torch 2.13)
+        return torch.where(a < -1, a.exp() - 1, 2 * half.exp() * half.sinh())
+
     def as_index(self, a: Tensor) -> Tensor:
         return a if a.dtype == torch.int32 else a.to(torch.int64)
 

@@ -156,9 +156,9 @@ class _Element:
             wanted = set(places)
             if some and self.rows and len(places) > WIDE:
                 order = np.argsort(p.astype(float))
-                label = self.target[0] if isinstance(self.target[0], int) else np.argmax(self.target[0].astype(float))
+                labels = [t if isinstance(t, int) else np.argmax(t.astype(float)) for t in self.target]
                 random = np.random.default_rng(5).integers(0, len(places), 3)
-                wanted = {(int(c),) for c in (order[-1], order[-2], order[0], label, *random)}
+                wanted = {(int(c),) for c in (order[-1], order[-2], order[0], *labels, *random)}
             many.append([None if c not in wanted else Jet.of(mpf(0)) if self.ignored else self.jet(i, c) for c in places])
         return many
 

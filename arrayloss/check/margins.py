@@ -138,8 +138,9 @@ SPARSE = Bound(4, 4, EDGE, of_terms=True)
 def sparsemax_loss(x: Numbers, t: Any) -> Number:
     v, targets, whole, count = list(map(number, x)), shares(t, len(x)), mpf(0), 0
     for k, a in enumerate(sorted(v, reverse=True), 1):
-        if 1 + k * a > whole + a:
-            whole, count = whole + a, k
+        if 1 + k * a <= whole + a:
+            break
+        whole, count = whole + a, k
     tau = (whole - 1) / count
     p, short = [max(a - tau, mpf(0)) for a in v], [w and w * max(tau - a, mpf(0)) for w, a in zip(targets, v, strict=True)]
     value = total([(a - w) ** 2 for a, w in zip(p, targets, strict=True)]) / 2 + total(short)

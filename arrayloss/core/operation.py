@@ -14,7 +14,7 @@ from .labels import Labels
 
 Array = Any
 Pullback = Callable[[Sequence[Any]], tuple[Array, ...]]
-NEUTRAL = 0.5  # what a masked prediction becomes: inside the domain of logits, probabilities and variances alike
+NEUTRAL = 0.5  # what a masked prediction or target becomes: inside the domain of logits, probabilities and variances alike
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Operation:
             if name == "count":
                 return ones(xp.int64) if mask is None else xp.astype(mask, xp.int64)
             if name == "positives" and self.positives is not None:
-                return arrays[self.positives.index]
+                return arrays[self.positives.index] if mask is None else xp.where(mask, arrays[self.positives.index], 0.0)
             if name in self.terms and not computed:
                 computed.update(zip(self.terms, _as_tuple(terms() if callable(terms) else terms), strict=True))
             term = computed[name] if name in self.terms else ones(dtype)
@@ -192,7 +192,7 @@ class Operation:
                 places = [*range(self.predictions), *places]
             for i in places:
                 if self._one_entry(arrays[i].shape) == shape:
-                    neutral = NEUTRAL if i < self.predictions else False if dtypes.kind(arrays[i].dtype) == "bool" else legal
+                    neutral = {"bool": False, "integer": legal}.get(dtypes.kind(arrays[i].dtype), NEUTRAL)
                     arrays[i] = xp.where(mask, arrays[i], neutral)
         valid = None
         if labels is not None:

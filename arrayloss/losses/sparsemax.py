@@ -41,8 +41,8 @@ def _sparsemax(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Array, Array
 
 def _sparsemax_of_labels(xp: Any, x: Array, t: Array, axis: int) -> Iterator[Array]:
     p, v, threshold, in_support, count = _sparsemax(xp, x, axis)
-    others = special.scatter_label(xp, p, t, 0.0, axis)
-    miss = xp.sum(others, axis=axis, keepdims=True)  # 1 - p at the label
+    others, p_y = special.scatter_label(xp, p, t, 0.0, axis), special.gather_label(xp, p, t, axis)
+    miss = xp.where(p_y > 0.5, xp.sum(others, axis=axis, keepdims=True), 1 - p_y)  # 1 - p at the label: all have the error of T
     v_y = special.gather_label(xp, v, t, axis)
     short = xp.where(v_y >= threshold, 0.0, threshold - v_y)
     yield (miss * miss + xp.sum(others * others, axis=axis, keepdims=True)) / 2 + short

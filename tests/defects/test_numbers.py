@@ -199,6 +199,20 @@ def huber_of_somebody_else() -> Any:
     return huber_loss
 
 
+def test_a_masked_error_is_relative_to_nothing() -> None:
+    """A masked target was 0 beside a masked prediction of 1/2: a division by 0, with its warning, where the target is the divisor."""
+    x, t, where = np.array([np.nan, 2.0]), np.array([np.nan, 1.0]), np.array([False, True])
+    value, gradient = al.absolute_percentage_error.value_and_grad(x, t, where=where)
+    assert value == 1
+    assert gradient.tolist() == [0, 1]
+    assert al.absolute_percentage_error(x, t, where=np.array([False, False])) == 0
+
+
+def test_a_masked_target_is_no_positive() -> None:
+    x, t, where = np.zeros(4), np.array([1.0, 1.0, 0.0, np.nan]), np.array([True, False, True, False])
+    assert al.sigmoid_focal_loss(x, t, where=where, gamma=0, normalizer="positives") == pytest.approx(2 * np.log(2))
+
+
 def test_a_loss_of_the_same_name_does_not_answer_for_ours() -> None:
     """Copies and pickles of a bound loss were the other one; its parts added to ours."""
     bound, x, t = al.huber_loss.bind(delta=2.0), np.array([5.0]), np.array([0.0])
