@@ -13,7 +13,7 @@ import pytest
 from arrayloss.frontend.loss import REGISTRY
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 ELSEWHERE = {"CONTRIBUTING.md": "test_contributing.py", "distributed.md": "test_distributed.py"}  # with what these need around them
 
 
@@ -59,3 +59,11 @@ def test_readme_names_every_loss() -> None:
 
 def test_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_readme_has_the_figures_of_the_page_of_speeds() -> None:
+    table = (ROOT / "README.md").read_text().partition("## Speed")[2]
+    figures = re.findall(r"\| (\d\.\d\d \| \d\.\d\d \| \d\.\d\d) \|$", table, re.MULTILINE)
+    speeds = (ROOT / "docs" / "speed.md").read_text().replace("**", "")
+    assert len(figures) == 6
+    assert not [f for f in figures if f"| {f} |" not in speeds]
