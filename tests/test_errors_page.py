@@ -47,6 +47,8 @@ al.sigmoid_cross_entropy(np.zeros((3, 3)), np.zeros((3, 3)), pos_weight=(1, 2, 3
 al.sigmoid_focal_loss(x, x, alpha=(0.2, 0.8))
 al.sigmoid_focal_loss(x, x, alpha=1.5)
 al.sigmoid_focal_loss(x, x, gamma=-1)
+al.sigmoid_focal_loss(x, x, clip=1e-7)
+al.binary_cross_entropy(x, x, clip=0.5)
 al.huber_loss(x, x, delta="auto")
 al.gaussian_nll_loss(x, x.astype("float32"), x)
 """,

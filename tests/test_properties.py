@@ -126,13 +126,15 @@ class Elements:
                 x[1::4] = self.options.get("margin", 1.0) * t[1::4]  # where a hinge begins
         elif domain in ("unit", "mask_probs"):
             x[::2] = np.where(t == t.round(), t, t.clip(0.1, 0.9))[::2]  # perfect, and at the end of the domain
+            x[1::4] = self.options.get("clip", 0.5)
         elif domain == "vectors":  # equal ones, and 0
             x[::2] = 0.0
             others = [np.where(np.arange(N)[:, None] % 2 == 0, x, o) if i == 0 else o for i, o in enumerate(others)]
             if len(others) > 1:  # as far as the margin
                 others[1][::4] = self.options.get("margin", 1.0) * np.eye(CLASSES)[0]
         elif domain == "probs":
-            x[::2] = t[::2].clip(0.1)
+            x[::2], clip = t[::2].clip(0.1), self.options.get("clip", 0.5)
+            x[1::4] = (clip, (1 - clip) / 2, (1 - clip) / 2)
         return [x, *others]
 
     def values(self, predictions: list[Any]) -> Any:

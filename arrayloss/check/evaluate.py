@@ -60,7 +60,7 @@ class Definition:
         words = dict.fromkeys(("real", "exponents", "above_minus_one"), "logits" if "binary" in self.targets else "numbers") | {
             "unit": "probs"
         }
-        return str(self.options[0].get("given") or words.get(domain, domain))
+        return str(self.options[0].get("given") or words.get(domain, domain)) + " of any sum" * ("renormalize" in self.options[0])
 
     def is_hard(self, problem: Problem) -> bool:
         """Whether targets are labels, or 0 and 1."""

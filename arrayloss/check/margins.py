@@ -14,11 +14,11 @@ from .evaluate import define
 from .jets import Jet, Row, log, number, softplus
 from .promises import ZEROS, Bound, Promise, within_spread
 
-__all__ = ["CROSS_ENTROPY", "WEIGHTS", "cosine", "hinge", "shares"]
+__all__ = ["CLIP", "CROSS_ENTROPY", "WEIGHTS", "clipped", "cosine", "hinge", "shares"]
 
 Number = Any
 Numbers = Sequence[Number]
-WEIGHTS = {"class_weights": (1.0, 3.0, 0.5)}
+WEIGHTS, CLIP = {"class_weights": (1.0, 3.0, 0.5)}, {"given": "probs", "clip": 2.0**-10}
 MARGIN = Promise(Bound(3, 3).with_zeros(), Bound(3, 3).with_zeros(), Bound(3, 3))
 
 
@@ -82,6 +82,12 @@ def shares(t: Any, n: int, class_weights: Any = None, label_smoothing: float = 0
     return [w * ((1 - e) * (mpf(c == t) if isinstance(t, int) else t[c]) + e / n) for c, w in enumerate(weights)]
 
 
+def clipped(p: Number, clip: float) -> Number:
+    """A probability moved into [clip, 1 - clip]."""
+    v = min(max(number(p), mpf(clip)), 1 - mpf(clip))
+    return p if v == number(p) else v
+
+
 WIDEST = "float64 has rows with a spread of 708, whose worst in the sweep is 506 ulp"
 CROSS_ENTROPY = Bound(6, 6, WIDEST, at_most=(70.0, 520.0))
 LISTS, POLYS = (within_spread(CROSS_ENTROPY, CROSS_ENTROPY.with_zeros(), hess) for hess in (Bound(8, 8), Bound(8, 8).with_zeros()))
@@ -105,9 +111,9 @@ def generalized_cross_entropy(x: Numbers, t: int, q: float = 0.7) -> Number:
     return box_cox(Row(x).log_loss(t), q)
 
 
-@define("generalized_cross_entropy", "probs", "labels", {"given": "probs"}, {"given": "probs", "q": 1.0}, promise=OF_PROBS)
-def generalized_cross_entropy_of_probs(p: Numbers, t: int, given: str, q: float = 0.7) -> Number:
-    return box_cox(-log(p[t]), q)
+@define("generalized_cross_entropy", "probs", "labels", {"given": "probs"}, {"given": "probs", "q": 1.0}, CLIP, promise=OF_PROBS)
+def generalized_cross_entropy_of_probs(p: Numbers, t: int, given: str, q: float = 0.7, clip: float = 0.0) -> Number:
+    return box_cox(-log(clipped(p[t], clip)), q)
 
 
 def box_cox(loss: Number, q: float) -> Number:

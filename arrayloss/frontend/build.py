@@ -89,6 +89,12 @@ def rows(
     return _of_elements(arguments, kernel, own, options, (axis,), terms=terms)
 
 
+def around(kernel: Kernel, call: Call, **static: Any) -> Call:
+    """The call with a kernel around its own, which that one gets as the argument `kernel`."""
+    arguments = *call.operation.arguments, ("kernel", call.operation.kernel), *static.items()
+    return replace(call, operation=replace(call.operation, kernel=kernel, arguments=arguments))
+
+
 def vectors(
     kernel: Kernel, arrays: Arrays, targets: Any, options: Any, weights: Any = None, *, kind: str = "rows", mask: Any = None, **own: Any
 ) -> Call:

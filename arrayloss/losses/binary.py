@@ -1,11 +1,13 @@
 """Losses of independent yes/no decisions: cross-entropy and focal loss, from logits or probabilities."""
 
-from collections.abc import Iterator, Sequence
-from math import exp, log1p
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from math import exp, inf, log, log1p
 from typing import Any, Literal, Unpack
 
 from arrayloss.core import special
-from arrayloss.frontend.build import binary
+from arrayloss.frontend.build import around, binary
 from arrayloss.frontend.check import at_least, choice, number, per_class
 from arrayloss.frontend.loss import Properties, loss
 from arrayloss.frontend.options import BinaryOptions
@@ -19,9 +21,48 @@ FORMS = ("logits", "probs")
 
 def times_largest(constant: float | None, weights: Weight) -> float | None:
     """A Lipschitz constant times the largest of some weights (None: 1). None where one of the two is not known: no array is read."""
-    if constant is None or hasattr(weights, "dtype"):
+    if constant is None or hasattr(constant, "dtype") or hasattr(weights, "dtype"):
         return None
     return constant if weights is None else constant * float(max(weights) if isinstance(weights, Sequence) else weights)
+
+
+def _clipped(xp: Any, x: Array, t: Array, kernel: Any, clip: float, renormalize: bool, **own: Any) -> Iterator[Any]:
+    """A kernel of probabilities that are divided by their sum, then clipped: outside, its slope is 0."""
+    axis, total = own.get("axis"), xp.sum(x, axis=own.get("axis"), keepdims=True) if renormalize else None
+    p = x / total if renormalize else x
+    is_outside = (p < clip) | (p > 1 - clip)
+    steps = kernel(xp, special.clip(xp, p, clip, 1 - clip), t, **own)
+    yield next(steps)
+    of_p = next(steps)
+
+    def pullback(g: Any) -> Array:
+        slope = xp.where(is_outside, 0.0, of_p(g) if callable(of_p) else g * of_p)
+        return (slope - xp.sum(p * slope, axis=axis, keepdims=True)) / total if renormalize else slope
+
+    yield pullback
+    for bend in steps:
+        bend = xp.where(is_outside, 0.0, bend)
+        if renormalize:
+            bend = (((1 - 2 * p) * bend + xp.sum(p * p * bend, axis=axis, keepdims=True)) / total - 2 * pullback(1.0)) / total
+        yield bend
+
+
+def clipping(given: str, clip: float | None, renormalize: bool = False) -> Callable[[Any], Any]:
+    """What makes the call of a loss of probabilities that of a loss of renormalized and clipped ones."""
+    limit = number("clip", 0 if clip is None else clip, 0, 0.49)
+    if not choice("renormalize", renormalize, (False, True)) and clip is None:
+        return lambda call: call
+    if given != "probs":
+        raise ValueError(f"clip and renormalize are for given='probs'; got {clip=} and {renormalize=} with {given=}: leave them out")
+    return partial(around, _clipped, clip=limit, renormalize=renormalize)
+
+
+def clipped_properties(of: Properties, weights: Any, steepest: Any, clip: float | None, renormalize: bool = False) -> Properties:
+    """Those of a loss of probabilities behind `clipping`: `steepest` finds how steep it is at a probability."""
+    if not clip:
+        return replace(of, convex=False, lipschitz=None) if renormalize else of
+    upper, lipschitz = times_largest(-log(clip), weights), times_largest(steepest(clip), weights)
+    return Properties(False, None if renormalize else lipschitz, False, False, upper=inf if upper is None else min(of.upper, upper))
 
 
 def _sigmoid_cross_entropy(xp: Any, x: Array, t: Array, pos_weight: Any, label_smoothing: float) -> Iterator[Array]:
@@ -85,22 +126,33 @@ def sigmoid_cross_entropy(
     return binary(_sigmoid_cross_entropy, {"logits": logits}, targets, options, per_class(class_weights), **parameters)
 
 
-def _log_loss(xp: Any, p: Array, t: Array) -> Array:
-    return 0.0 - special.multiply_no_nan(xp, t, xp.log(p)) - special.multiply_no_nan(xp, 1 - t, xp.log1p(-p))
+def _log_loss(xp: Any, p: Array, t: Array, u: Array) -> Array:
+    return 0.0 - special.multiply_no_nan(xp, t, xp.log(p)) - special.multiply_no_nan(xp, u, xp.log1p(-p))
+
+
+def _smoothed(t: Array, e: float) -> tuple[Array, Array]:
+    """Targets t and u = 1 - t, both with all their digits."""
+    return ((1 - e) * t + e / 2, (1 - e) * (1 - t) + e / 2) if e else (t, 1 - t)
 
 
 def _binary_cross_entropy(xp: Any, p: Array, t: Array, label_smoothing: float) -> Iterator[Array]:
-    t = (1 - label_smoothing) * t + label_smoothing / 2 if label_smoothing else t
-    yield _log_loss(xp, p, t)
+    t, u = _smoothed(t, label_smoothing)
+    yield _log_loss(xp, p, t, u)
     # 0/0 where target and probability agree exactly: that term of the loss is 0 for every p, and so is its slope
-    positive, negative = special.divide(xp, t, p, 0.0), special.divide(xp, 1 - t, 1 - p, 0.0)
+    positive, negative = special.divide(xp, t, p, 0.0), special.divide(xp, u, 1 - p, 0.0)
     yield negative - positive
     yield special.divide(xp, negative, 1 - p, 0.0) + special.divide(xp, positive, p, 0.0)
 
 
-@loss(properties=lambda **_: Properties(convex=True))
+@loss(properties=lambda class_weights, clip, **_: clipped_properties(Properties(convex=True), class_weights, lambda p: 1 / p, clip))
 def binary_cross_entropy(
-    probs: Array, targets: Array, *, class_weights: Weight = None, label_smoothing: float = 0.0, **options: Unpack[BinaryOptions]
+    probs: Array,
+    targets: Array,
+    *,
+    class_weights: Weight = None,
+    label_smoothing: float = 0.0,
+    clip: float | None = None,
+    **options: Unpack[BinaryOptions],
 ) -> Array:
     """Cross-entropy of yes/no decisions from probabilities; from logits use `sigmoid_cross_entropy`, which loses nothing.
 
@@ -114,23 +166,26 @@ def binary_cross_entropy(
     Parameters
     ----------
     probs : array, any shape, floating point from 0 to 1
-        Neither clipped nor checked: 0 at a positive target is an infinite loss, a number outside [0, 1] a NaN.
+        Not checked: 0 at a positive target is an infinite loss, a number outside [0, 1] a NaN.
     targets, class_weights, label_smoothing
         As for `sigmoid_cross_entropy`.
+    clip : number from 0 to 0.49: probabilities are moved into [clip, 1 - clip], with gradient 0 outside; Keras has 1e-7
     {options}
 
     >>> import numpy as np
     >>> binary_cross_entropy(np.array([0.5, 1.0, 0.0]), np.array([1, 1, 1]), reduction="none").round(4)
     array([0.6931, 0.    ,    inf])
     """
-    e = number("label_smoothing", label_smoothing, low=0, high=1)
-    return binary(_binary_cross_entropy, {"probs": probs}, targets, options, per_class(class_weights), label_smoothing=e)
+    e, clipped = number("label_smoothing", label_smoothing, low=0, high=1), clipping("probs", clip)
+    return clipped(binary(_binary_cross_entropy, {"probs": probs}, targets, options, per_class(class_weights), label_smoothing=e))
 
 
-def _sigmoid_focal(xp: Any, x: Array, t: Array, gamma: Any, alpha: Any) -> Iterator[Array]:
+def _sigmoid_focal(xp: Any, x: Array, t: Array, gamma: Any, alpha: Any, label_smoothing: float) -> Iterator[Array]:
+    e = label_smoothing
     step, q, softplus, add_sigmoid_minus_step = special.sigmoid_terms(xp, x)
     p = 1 - q  # of the likelier answer
-    step_error = step - t
+    step_error = (1 - e) * (step - t) + e * (step - 0.5) if e else step - t
+    t = (1 - e) * t + e / 2 if e else t
     abs_error = (2 * step - 1) * step_error  # with a derivative at 0 too
     miss = special.lerp(q, p, abs_error)  # 1 - p_t, without cancellation at either end
     scale = special.power(xp, miss, gamma)
@@ -148,15 +203,16 @@ def _sigmoid_focal(xp: Any, x: Array, t: Array, gamma: Any, alpha: Any) -> Itera
     yield scale * (gamma * (bend + 2 * dlog_miss * slope) + p * q)
 
 
-def _focal_of_probs(xp: Any, p: Array, t: Array, gamma: Any, alpha: Any) -> Iterator[Array]:
+def _focal_of_probs(xp: Any, p: Array, t: Array, gamma: Any, alpha: Any, label_smoothing: float) -> Iterator[Array]:
+    t, u = _smoothed(t, label_smoothing)
     q = 1 - p
-    miss = special.lerp(p, q, t)
+    miss = t * q + u * p
     scale = special.power(xp, miss, gamma)
     if alpha is not None:
         scale = special.lerp((1 - alpha) * scale, alpha * scale, t)
-    ce = _log_loss(xp, p, t)
+    ce = _log_loss(xp, p, t, u)
     yield scale * ce
-    slope = special.divide(xp, 1 - t, q, 0.0) - special.divide(xp, t, p, 0.0)
+    slope = special.divide(xp, u, q, 0.0) - special.divide(xp, t, p, 0.0)
     # ce / miss where a hard target is certain: -log(1 - m) / m at m = 0; where it is infinite, so is the slope, of higher order
     ratio = xp.where(xp.isfinite(ce), special.divide(xp, ce, miss, 1.0), 0.0)
     yield scale * (gamma * (1 - 2 * t) * ratio + slope)
@@ -173,12 +229,14 @@ def steepest_focal_slope(gamma: float) -> float:
         low, high = (z, high) if q * (1 + 2 * gamma) < gamma * log_p * (gamma * (1 - q) - q) else (low, z)
 
 
-def focal_properties(gamma: Any, weights: Any, given: str, norm: float = 1.0) -> Properties:
+def focal_properties(gamma: Any, weights: Any, given: str, norm: float = 1.0, **own: Any) -> Properties:
     """`norm`: the largest gradient of the cross-entropy."""
-    if hasattr(gamma, "dtype"):
-        return Properties(convex=given == "probs", twice_differentiable=given == "logits")
+    is_known = not hasattr(gamma, "dtype")
     if given == "probs":
-        return Properties(convex=True, twice_differentiable=not 0 < gamma < 1)
+        of = Properties(convex=True, twice_differentiable=is_known and not 0 < gamma < 1)
+        return clipped_properties(of, weights, lambda p: (1 - p) ** gamma * (1 / p - gamma * log(p) / (1 - p)), **own)
+    if not is_known:
+        return Properties()
     return Properties(convex=gamma == 0, lipschitz=times_largest(norm * steepest_focal_slope(gamma), weights))
 
 
@@ -187,9 +245,17 @@ def _of_both_answers(alpha: Any) -> Any:
     return [max(a, 1 - a) for a in alphas] if isinstance(alphas, Sequence) else alphas
 
 
-@loss(properties=lambda gamma, alpha, given, **_: focal_properties(gamma, _of_both_answers(alpha), given))
+@loss(properties=lambda alpha, label_smoothing, **own: focal_properties(weights=_of_both_answers(alpha), **own))
 def sigmoid_focal_loss(
-    predictions: Array, targets: Array, *, gamma: Real = 2.0, alpha: Weight = None, given: Form = "logits", **options: Unpack[BinaryOptions]
+    predictions: Array,
+    targets: Array,
+    *,
+    gamma: Real = 2.0,
+    alpha: Weight = None,
+    given: Form = "logits",
+    label_smoothing: float = 0.0,
+    clip: float | None = None,
+    **options: Unpack[BinaryOptions],
 ) -> Array:
     """Cross-entropy of yes/no decisions in which easy elements count less: detection, rare classes.
 
@@ -213,7 +279,9 @@ def sigmoid_focal_loss(
     alpha : number from 0 to 1, or one per class along `axis`
         Weight of the positives; the negatives have 1 - alpha. It scales the loss, never the denominator of the mean.
     given : "logits" or "probs"
-        What the predictions are. Probabilities are neither clipped nor checked.
+        What the predictions are. Probabilities are not checked.
+    label_smoothing, clip
+        As for `binary_cross_entropy`; `clip` for probabilities only.
     {options}
 
     >>> import numpy as np
@@ -221,4 +289,6 @@ def sigmoid_focal_loss(
     0.152992
     """
     kernel = _sigmoid_focal if choice("given", given, FORMS) == "logits" else _focal_of_probs
-    return binary(kernel, predictions, targets, options, gamma=at_least(gamma, 0), alpha=per_class(alpha, high=1))
+    own = {"gamma": at_least(gamma, 0), "alpha": per_class(alpha, high=1)}
+    e, clipped = number("label_smoothing", label_smoothing, low=0, high=1), clipping(given, clip)
+    return clipped(binary(kernel, predictions, targets, options, **own, label_smoothing=e))

@@ -5,13 +5,13 @@ from dataclasses import replace
 from math import sqrt
 from typing import Any, Literal, Unpack
 
-from arrayloss.core import special
+from arrayloss.core import dtypes, special
 from arrayloss.frontend.build import rows
 from arrayloss.frontend.check import at_least, choice, number, per_class
 from arrayloss.frontend.loss import Properties, loss
 from arrayloss.frontend.options import RowOptions
 
-from .binary import FORMS, Form, Real, focal_properties, times_largest
+from .binary import FORMS, Form, Real, clipped_properties, clipping, focal_properties, times_largest
 
 Array = Any
 Weights = Sequence[float] | Array | None  # one number for each class
@@ -43,17 +43,18 @@ def _cross_entropy_of_distribution(
     xp: Any, x: Array, t: Array, axis: int, label_smoothing: float, class_weights: Any = None
 ) -> Iterator[Any]:
     argmax, p, complement, nll = special.softmax_with_complement(xp, x, axis)
-    target = _smooth_and_weigh(t, x.shape[axis], label_smoothing, class_weights)
+    t, target = smooth_and_weigh(xp, x, t, axis, label_smoothing, class_weights)
     value = xp.sum(special.multiply_no_nan(xp, target, nll()), axis=axis, keepdims=True)
     yield value if class_weights is None else (value, xp.sum(t * class_weights, axis=axis, keepdims=True))
     yield special.cross_entropy_grad(xp, argmax, p, complement(), target, axis)
     yield xp.sum(target, axis=axis, keepdims=True) * p * complement()
 
 
-def _smooth_and_weigh(t: Array, classes: int, smoothing: float, class_weights: Any) -> Array:
-    """The weight of -log(p) for every class."""
-    target = (1 - smoothing) * t + smoothing / classes if smoothing else t
-    return target if class_weights is None else class_weights * target
+def smooth_and_weigh(xp: Any, x: Array, t: Array, axis: int, smoothing: float, class_weights: Any) -> tuple[Array, Array]:
+    """Targets as distributions, smoothed labels too; and the weight of -log(p) for every class."""
+    t = special.one_hot(xp, t, x, axis) if dtypes.kind(t.dtype) == "integer" else t
+    target = (1 - smoothing) * t + smoothing / x.shape[axis] if smoothing else t
+    return t, target if class_weights is None else class_weights * target
 
 
 def _properties(class_weights: Any, label_smoothing: float, **_: Any) -> Properties:
@@ -100,7 +101,7 @@ cross_entropy = softmax_cross_entropy
 
 
 def _nll_of_labels(
-    xp: Any, x: Array, t: Array, axis: int, is_log: bool, mask: Array | None, class_weights: Any = None, **_: Any
+    xp: Any, x: Array, t: Array, axis: int, is_log: bool, mask: Array | None = None, class_weights: Any = None, **_: Any
 ) -> Iterator[Any]:
     """Of N x C numbers only N are read."""
     x_y = special.gather_label(xp, x, t, axis)
@@ -117,14 +118,10 @@ def _nll_of_labels(
     yield xp.zeros_like(x) if is_log else special.place_at_label(xp, x, t, (weight / x_y) * (1 / x_y), axis)
 
 
-def _nll_of_smoothed_labels(xp: Any, x: Array, t: Array, axis: int, **parameters: Any) -> Iterator[Any]:
-    return _nll_of_distribution(xp, x, special.one_hot(xp, t, x, axis), axis, **parameters)
-
-
 def _nll_of_distribution(
     xp: Any, x: Array, t: Array, axis: int, is_log: bool, label_smoothing: float, class_weights: Any = None
 ) -> Iterator[Any]:
-    target = _smooth_and_weigh(t, x.shape[axis], label_smoothing, class_weights)
+    t, target = smooth_and_weigh(xp, x, t, axis, label_smoothing, class_weights)
     value = -xp.sum(special.multiply_no_nan(xp, target, x if is_log else xp.log(x)), axis=axis, keepdims=True)
     yield value if class_weights is None else (value, xp.sum(t * class_weights, axis=axis, keepdims=True))
     slope = -(target if is_log else special.divide(xp, target, x, 0.0))
@@ -132,7 +129,12 @@ def _nll_of_distribution(
     yield xp.zeros_like(x) if is_log else -special.divide(xp, slope, x, 0.0)
 
 
-@loss(properties=lambda given, class_weights, **_: Properties(True, times_largest(1.0 if given == "log_probs" else None, class_weights)))
+def _nll_properties(given: str, class_weights: Any, label_smoothing: float, **own: Any) -> Properties:
+    of = Properties(True, times_largest(1.0 if given == "log_probs" else None, class_weights))
+    return clipped_properties(of, class_weights, lambda p: 1 / p, **own)
+
+
+@loss(properties=_nll_properties)
 def nll_loss(
     predictions: Array,
     targets: Array,
@@ -140,6 +142,8 @@ def nll_loss(
     given: Literal["log_probs", "probs"] = "log_probs",
     class_weights: Weights = None,
     label_smoothing: float = 0.0,
+    clip: float | None = None,
+    renormalize: bool = False,
     **options: Unpack[RowOptions],
 ) -> Array:
     """Negative log-likelihood of one choice among C classes, from log-probabilities or probabilities.
@@ -155,13 +159,15 @@ def nll_loss(
     Parameters
     ----------
     predictions : array, floating point, with C >= 1 entries along `axis`
-        Log-probabilities, or probabilities with `given="probs"`. Neither clipped nor renormalised: p = 0 at the target is inf.
+        Log-probabilities, or probabilities with `given="probs"`, of which p = 0 at the target is inf.
     targets : array
         Labels or distributions, as for `softmax_cross_entropy`.
     given : "log_probs" or "probs"
         What the predictions are.
     class_weights, label_smoothing
         As for `softmax_cross_entropy`.
+    clip, renormalize : number from 0 to 0.49, bool
+        Probabilities are divided by their sum, then moved into [clip, 1 - clip], with gradient 0 outside; Keras does both, with 1e-7.
     {options}
 
     >>> import numpy as np
@@ -169,15 +175,15 @@ def nll_loss(
     0.2310
     """
     is_log, smoothing = choice("given", given, ("log_probs", "probs")) == "log_probs", number("label_smoothing", label_smoothing, 0, 1)
-    kernel, weights = _nll_of_smoothed_labels if smoothing else _nll_of_labels, per_class(class_weights, scalar=False)
-    own = {"is_log": is_log, "label_smoothing": smoothing}
-    call = rows(kernel, _nll_of_distribution, predictions, targets, options, weights, needs_two_classes=False, **own)
+    kernel, weights = _nll_of_distribution if smoothing else _nll_of_labels, per_class(class_weights, scalar=False)
+    own: dict[str, Any] = {"is_log": is_log, "label_smoothing": smoothing, "needs_two_classes": False}
+    call = clipping(given, clip, renormalize)(rows(kernel, _nll_of_distribution, predictions, targets, options, weights, **own))
     # In blocks the gradient would be copied into place; as a whole it is zeros with N entries
     gathers = call.operation.kernel is _nll_of_labels
     return replace(call, operation=replace(call.operation, blocked=not gathers, gathers=gathers))
 
 
-def _softmax_focal_of_labels(xp: Any, x: Array, t: Array, axis: int, gamma: Any, alpha: Any) -> Iterator[Array]:
+def _softmax_focal_of_labels(xp: Any, x: Array, t: Array, axis: int, gamma: Any, alpha: Any, **ignored: Any) -> Iterator[Array]:
     ce, q, grad, _ = special.nll_and_grad_at_label(xp, x, t, axis)
     scale = special.power(xp, q, gamma)
     if alpha is not None:
@@ -193,10 +199,10 @@ def _softmax_focal_of_labels(xp: Any, x: Array, t: Array, axis: int, gamma: Any,
     yield scale * special.scatter_label(xp, share * (bend * share + push * complement()), t, bend + push * hit, axis)
 
 
-def _softmax_focal_of_distribution(xp: Any, x: Array, t: Array, axis: int, gamma: Any, alpha: Any) -> Iterator[Array]:
+def _softmax_focal_of_distribution(xp: Any, x: Array, t: Array, axis: int, gamma: Any, alpha: Any, label_smoothing: Any) -> Iterator[Array]:
     argmax, p, complement, nll = special.softmax_with_complement(xp, x, axis)
     q, ce = complement(), nll()
-    scale = special.power(xp, q, gamma) * (t if alpha is None else alpha * t)
+    scale = special.power(xp, q, gamma) * smooth_and_weigh(xp, x, t, axis, label_smoothing, alpha)[1]
     yield xp.sum(special.multiply_no_nan(xp, scale, ce), axis=axis, keepdims=True)
     weight = scale * (1 + gamma * special.multiply_no_nan(xp, p, special.divide(xp, ce, q, 1.0)))
     yield special.cross_entropy_grad(xp, argmax, p, q, weight, axis)
@@ -212,22 +218,31 @@ def _focal_term(xp: Any, p: Array, weight: Array, gamma: Any) -> Iterator[Array]
     yield -(fading + special.divide(xp, scale, p, 0.0))
 
 
-def _focal_of_probs_of_labels(xp: Any, p: Array, t: Array, axis: int, gamma: Any, alpha: Any) -> Iterator[Array]:
+def _focal_of_probs_of_labels(xp: Any, p: Array, t: Array, axis: int, gamma: Any, alpha: Any, **ignored: Any) -> Iterator[Array]:
     p_y = special.gather_label(xp, p, t, axis)
     steps = _focal_term(xp, p_y, xp.ones_like(p_y) if alpha is None else _at_label(xp, p, t, alpha, axis), gamma)
     yield next(steps)
     yield special.place_at_label(xp, p, t, next(steps), axis)
 
 
-def _focal_of_probs_of_distribution(xp: Any, p: Array, t: Array, axis: int, gamma: Any, alpha: Any) -> Iterator[Array]:
-    steps = _focal_term(xp, p, t if alpha is None else alpha * t, gamma)
+def _focal_of_probs_of_distribution(xp: Any, p: Array, t: Array, axis: int, gamma: Any, alpha: Any, label_smoothing: Any) -> Iterator[Any]:
+    steps = _focal_term(xp, p, smooth_and_weigh(xp, p, t, axis, label_smoothing, alpha)[1], gamma)
     yield xp.sum(next(steps), axis=axis, keepdims=True)
     yield next(steps)
 
 
-@loss(properties=lambda gamma, alpha, given, **_: focal_properties(gamma, alpha, given, norm=sqrt(2)))
+@loss(properties=lambda alpha, label_smoothing, **own: focal_properties(weights=alpha, norm=sqrt(2), **own))
 def softmax_focal_loss(
-    predictions: Array, targets: Array, *, gamma: Real = 2.0, alpha: Weights = None, given: Form = "logits", **options: Unpack[RowOptions]
+    predictions: Array,
+    targets: Array,
+    *,
+    gamma: Real = 2.0,
+    alpha: Weights = None,
+    given: Form = "logits",
+    label_smoothing: float = 0.0,
+    clip: float | None = None,
+    renormalize: bool = False,
+    **options: Unpack[RowOptions],
 ) -> Array:
     """Cross-entropy of one choice among C classes in which easy elements count less.
 
@@ -236,7 +251,7 @@ def softmax_focal_loss(
         loss = -sum over c of t_c * alpha_c * (1 - p_c)**gamma * log(p_c),   p = softmax(x)
 
     Gradient: from logits finite everywhere, for fractions of gamma too; from probabilities infinite where the loss is, and where a
-    subnormal p has no finite reciprocal. The Hessian diagonal is defined for labels and logits.
+    subnormal p has no finite reciprocal. The Hessian diagonal is defined for labels and logits, without label_smoothing.
     Source: T.-Y. Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, equation 5, with the softmax of section 3.
 
     Parameters
@@ -249,15 +264,17 @@ def softmax_focal_loss(
     alpha : one number >= 0 per class
         Factor of a class; it scales the loss, never the denominator of the mean. A single number is an error: libraries disagree on it.
     given : "logits" or "probs"
-        What the predictions are. Probabilities are neither clipped nor renormalised.
+    label_smoothing, clip, renormalize
+        As for `nll_loss`.
     {options}
 
     >>> import numpy as np
     >>> softmax_focal_loss(np.array([[2.0, 1.0, 0.0], [0.0, 3.0, 0.0]]), np.array([0, 1]), gamma=2.0, reduction="none").round(6)
     array([0.045678, 0.000778])
     """
-    of_logits = choice("given", given, FORMS) == "logits"
-    of_labels = _softmax_focal_of_labels if of_logits else _focal_of_probs_of_labels
-    of_distribution = _softmax_focal_of_distribution if of_logits else _focal_of_probs_of_distribution
-    parameters: dict[str, Any] = {"gamma": at_least(gamma, 0), "alpha": per_class(alpha, scalar=False)}
-    return rows(of_labels, of_distribution, predictions, targets, options, **parameters)
+    of_logits = _softmax_focal_of_labels, _softmax_focal_of_distribution
+    of_probs = _focal_of_probs_of_labels, _focal_of_probs_of_distribution
+    of_labels, of_distribution = of_logits if choice("given", given, FORMS) == "logits" else of_probs
+    e, clipped = number("label_smoothing", label_smoothing, 0, 1), clipping(given, clip, renormalize)
+    own: dict[str, Any] = {"gamma": at_least(gamma, 0), "alpha": per_class(alpha, scalar=False), "label_smoothing": e}
+    return clipped(rows(of_distribution if e else of_labels, of_distribution, predictions, targets, options, **own))

@@ -10,8 +10,8 @@ from arrayloss.frontend.check import at_least, choice, fraction, number, per_cla
 from arrayloss.frontend.loss import Properties, loss
 from arrayloss.frontend.options import RowOptions
 
-from .binary import FORMS, Form, Real, times_largest
-from .multiclass import Weights, _at_label, _smooth_and_weigh
+from .binary import FORMS, Form, Real, clipped_properties, clipping, times_largest
+from .multiclass import Weights, _at_label, smooth_and_weigh
 
 Array = Any
 
@@ -30,15 +30,12 @@ def _poly1_of_labels(xp: Any, x: Array, t: Array, axis: int, epsilon: Any, class
     yield bend if weight is None else weight * bend
 
 
-def _poly1_of_smoothed_labels(xp: Any, x: Array, t: Array, axis: int, **parameters: Any) -> Iterator[Any]:
-    return _poly1_of_distribution(xp, x, special.one_hot(xp, t, x, axis), axis, **parameters)
-
-
 def _poly1_of_distribution(
     xp: Any, x: Array, t: Array, axis: int, epsilon: Any, label_smoothing: float, class_weights: Any = None
 ) -> Iterator[Any]:
     argmax, p, complement, nll = special.softmax_with_complement(xp, x, axis)
-    q, target = complement(), _smooth_and_weigh(t, x.shape[axis], label_smoothing, class_weights)
+    t, target = smooth_and_weigh(xp, x, t, axis, label_smoothing, class_weights)
+    q = complement()
     value = xp.sum(special.multiply_no_nan(xp, target, nll()) + epsilon * target * q, axis=axis, keepdims=True)
     yield value if class_weights is None else (value, xp.sum(t * class_weights, axis=axis, keepdims=True))
     slope = special.cross_entropy_grad(xp, argmax, p, q, target, axis)
@@ -86,7 +83,7 @@ def poly1_cross_entropy(
     array([1.077124, 0.276037])
     """
     smoothing, weights = number("label_smoothing", label_smoothing, 0, 1), per_class(class_weights, scalar=False)
-    of_labels = _poly1_of_smoothed_labels if smoothing else _poly1_of_labels
+    of_labels = _poly1_of_distribution if smoothing else _poly1_of_labels
     parameters: dict[str, Any] = {"epsilon": at_least(epsilon, -1), "label_smoothing": smoothing}
     return rows(of_labels, _poly1_of_distribution, {"logits": logits}, targets, options, weights, **parameters)
 
@@ -117,18 +114,25 @@ def _generalized_of_probs(xp: Any, p: Array, t: Array, axis: int, q: Any) -> Ite
     yield special.place_at_label(xp, p, t, (1 - q) * slope * (1 / p_y), axis)
 
 
-def _generalized_properties(q: Any, given: str) -> Properties:
-    if hasattr(q, "dtype"):
-        return Properties(convex=given == "probs")
-    upper = 1 / q if q else inf
+def _generalized_properties(q: Any, given: str, **own: Any) -> Properties:
+    upper = inf if hasattr(q, "dtype") or not q else 1 / q
     if given == "probs":
-        return Properties(True, 1.0 if q == 1 else None, upper=upper)
+        return clipped_properties(Properties(True, 1.0 if upper == 1 else None, upper=upper), None, lambda p: p ** (q - 1), **own)
+    if hasattr(q, "dtype"):
+        return Properties()
     return Properties(q == 0, sqrt(2) * (q / (1 + q)) ** q / (1 + q), upper=upper)  # p**q * (1 - p) is largest at p = q / (1 + q)
 
 
 @loss(properties=_generalized_properties)
 def generalized_cross_entropy(
-    predictions: Array, targets: Array, *, q: Real = 0.7, given: Form = "logits", **options: Unpack[RowOptions]
+    predictions: Array,
+    targets: Array,
+    *,
+    q: Real = 0.7,
+    given: Form = "logits",
+    clip: float | None = None,
+    renormalize: bool = False,
+    **options: Unpack[RowOptions],
 ) -> Array:
     """Between cross-entropy and absolute error: classification with labels of which some are wrong.
 
@@ -148,7 +152,8 @@ def generalized_cross_entropy(
     q : number from 0 to 1, or 0-d array
         0 is cross-entropy; 1 is 1 - p_y, half the absolute error. A row that is as wrong as can be has the loss 1 / q.
     given : "logits" or "probs"
-        What the predictions are. Probabilities are neither clipped nor renormalised.
+    clip, renormalize
+        As for `nll_loss`.
     {options}
 
     >>> import numpy as np
@@ -156,4 +161,4 @@ def generalized_cross_entropy(
     array([0.354614, 0.091838])
     """
     kernel = _generalized_of_logits if choice("given", given, FORMS) == "logits" else _generalized_of_probs
-    return rows(kernel, None, predictions, targets, options, q=fraction(q))
+    return clipping(given, clip, renormalize)(rows(kernel, None, predictions, targets, options, q=fraction(q)))
