@@ -19,7 +19,7 @@ from mpmath import mpf
 
 from . import overlaps  # enters its definitions, as `margins` does
 from .evaluate import DEFINITIONS, QUANTITIES, Definition, define, definition_of
-from .jets import Jet, Row, exp, log, log1p, log_cosh, number, sigmoid, softplus
+from .jets import Jet, Row, exp, log, log1p, log_cosh, number, sigmoid, softplus, tanh
 from .margins import CLIP, CROSS_ENTROPY, WEIGHTS, clipped, shares
 from .promises import LOG1P, POWER, PRIMITIVES, ZEROS, Bound, Promise, within_spread
 
@@ -115,9 +115,24 @@ CROSS_ENTROPIES = within_spread(CROSS_ENTROPY, CROSS_ENTROPY, Bound(8, 8))
 CHOICE, BOTH = "labels distribution", {**WEIGHTS, **SMOOTHED}
 
 
+CHANGES: list[dict[str, Any]] = [{"softcap": 64.0, "scale": 0.5}, {"z_loss": 0.25, "label_margins": (0.25, 0.5, 0.0), **BOTH}]
+CHANGES = [{**options, "logit_offsets": (0.5, -1.0, 0.0)} for options in CHANGES]
+CHANGED = within_spread(*3 * [Bound(400, 800, "offsets round logits again: in float32 by 3e-5 beside 1000").with_zeros()])
+
+
+@define("softmax_cross_entropy", "logits", CHOICE, *CHANGES, promise=CHANGED)
 @define("softmax_cross_entropy", "logits", CHOICE, {}, WEIGHTS, SMOOTHED, BOTH, promise=CROSS_ENTROPIES, soft=CROSS_ENTROPIES.with_zeros())
-def softmax_cross_entropy(x: Numbers, t: Any, class_weights: Any = None, label_smoothing: float = 0.0) -> Number:
-    return expected(t, Row(x).log_loss, len(x), class_weights, label_smoothing)
+def softmax_cross_entropy(
+    x: Numbers, t: Any, class_weights: Any = None, label_smoothing: float = 0.0, z_loss: float = 0, **own: Any
+) -> Number:
+    if own:
+        margins = zip(own.get("label_margins", [0] * len(x)), shares(t, len(x)), own["logit_offsets"], strict=True)
+        x = [v if "softcap" not in own else tanh(v / own["softcap"]) * own["softcap"] for v in x]
+        x = [own.get("scale", 1) * (v + (mpf(o) - mpf(m) * s)) for v, (m, s, o) in zip(x, margins, strict=True)]
+    row = Row(x)
+    c = 1 if row.moving == 0 else 0
+    lse, weight = row.log_loss(c) + x[c], sum(shares(t, len(x), class_weights), mpf(0))
+    return expected(t, row.log_loss, len(x), class_weights, label_smoothing) + mpf(z_loss) * weight * lse**2
 
 
 @define("nll_loss", "log_probs", CHOICE, {}, BOTH, promise=Promise(Bound(3, 3), Bound(2, 2), Bound(0, 0)))

@@ -19,6 +19,7 @@ from .ulp import Exact
 Number = Any
 QUANTITIES = ("value", "grad", "hess")
 DIGITS = 60
+VARIANTS = {"renormalize": " of any sum", "softcap": ", changed"}
 WIDE = 10  # of rows with more classes some entries stand for all, if the caller agrees
 
 
@@ -60,7 +61,8 @@ class Definition:
         words = dict.fromkeys(("real", "exponents", "above_minus_one"), "logits" if "binary" in self.targets else "numbers") | {
             "unit": "probs"
         }
-        return str(self.options[0].get("given") or words.get(domain, domain)) + " of any sum" * ("renormalize" in self.options[0])
+        word = str(self.options[0].get("given") or words.get(domain, domain))
+        return word + next((text for name, text in VARIANTS.items() if name in self.options[0]), "")
 
     def is_hard(self, problem: Problem) -> bool:
         """Whether targets are labels, or 0 and 1."""

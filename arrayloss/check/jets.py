@@ -163,6 +163,12 @@ def log_cosh(x: Number) -> Number:
     return x.through(value, mpmath.tanh(v), mpmath.sech(v) ** 2) if isinstance(x, Jet) else value
 
 
+def tanh(x: Number) -> Number:
+    """The hyperbolic tangent of a number or jet."""
+    value, slope = mpmath.tanh(number(x)), mpmath.sech(number(x)) ** 2
+    return x.through(value, slope, -2 * value * slope) if isinstance(x, Jet) else value
+
+
 def share(a: Number, b: Number) -> Number:
     """a / (a + b) of numbers >= 0 or jets, 0 where both are 0. Its derivative is (a'b - ab') / (a + b)**2: no other terms cancel."""
     if not isinstance(a, Jet) and not isinstance(b, Jet):

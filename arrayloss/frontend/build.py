@@ -167,7 +167,7 @@ def linear_rows(
 ) -> Call:
     """Rows of logits that are the outputs of a linear layer: predictions are features and weight, and perhaps a bias.
 
-    The argument `rows` of the kernel is that of rows of logits, of labels or of distributions.
+    Its argument `kernel` is that of rows of logits, of labels or of distributions.
     """
     options = checked(options, ElementOptions, {"class_weights": class_weights, **parameters})
     arguments = Arguments({n: a for n, a in arrays.items() if a is not None}, same_shape=False)
@@ -180,7 +180,7 @@ def linear_rows(
     arguments.first, arguments.shape, arguments.ndim = "logits", (*features[:-1], *weight[:-1]), axis + len(weight) - 1
     t, has_labels = arguments.class_targets(targets, axis, ignore_index)
     arguments.refuse_one_class(axis, "for one yes/no decision use sigmoid_cross_entropy")
-    own: Named = {"t": t, "rows": of_labels if has_labels else of_distribution, "class_weights": class_weights, **parameters}
+    own: Named = {"t": t, "kernel": of_labels if has_labels else of_distribution, "class_weights": class_weights, **parameters}
     terms = ("total",) if class_weights is None else ("total", "weight")
     return _of_elements(arguments, kernel, own, options, (axis,), terms=terms, blocked=False, columns=weight[:-1])
 

@@ -9,7 +9,8 @@ from arrayloss.frontend.check import Parameter, choice, positive
 from arrayloss.frontend.loss import Properties, loss
 from arrayloss.frontend.options import ElementOptions
 
-from .linear import Real, rows_of
+from .binary import Real
+from .linear import rows_of
 
 Array = Any
 BLOCK = 2**22  # similarities of a block of rows

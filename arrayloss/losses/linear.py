@@ -6,45 +6,15 @@ from typing import Any, Unpack
 
 from arrayloss.core import special
 from arrayloss.frontend.build import linear_rows
-from arrayloss.frontend.check import Parameter, at_least, integers, number, per_class, positive
+from arrayloss.frontend.check import integers, number, per_class
 from arrayloss.frontend.loss import Properties, loss
 from arrayloss.frontend.options import ElementOptions, Integers
 
-from .multiclass import Weights, _cross_entropy_of_distribution, _cross_entropy_of_labels
+from .binary import Real
+from .multiclass import Weights, _cross_entropy_of_distribution, _cross_entropy_of_labels, changes_of_logits, of_changed_logits
 
 Array = Any
-Real = float | Array
 BLOCK = 2**23  # logits of a block of rows: of float32, the largest memory that glibc keeps for the next block
-
-
-def _cap(xp: Any, x: Array, softcap: Any) -> tuple[Array, Array]:
-    """softcap * tanh(x / softcap), and its derivative 1 - tanh(x / softcap)**2 without cancellation."""
-    u = x / softcap
-    w = xp.exp(-2 * special.split_sign(xp, u)[1])
-    return softcap * xp.tanh(u), 4 * w / ((1 + w) * (1 + w))
-
-
-def _of_logits(
-    xp: Any, x: Array, t: Array, rows: Any, z_loss: Any, softcap: Any, bias: Any, logit_offsets: Any, **of_rows: Any
-) -> Iterator[Any]:
-    """The losses of rows of logits along axis 1, then their slopes for x."""
-    x = x if bias is None else x + bias
-    x, slope_of_cap = (x, None) if softcap is None else _cap(xp, x, softcap)
-    x = x if logit_offsets is None else x + logit_offsets
-    steps = rows(xp, x, t, 1, **of_rows)
-    value, *weight = terms if isinstance(terms := next(steps), tuple) else (terms,)
-    if z_loss is not None:
-        m = xp.max(x, axis=1, keepdims=True)
-        e = xp.exp(x - m)
-        s = xp.sum(e, axis=1, keepdims=True)
-        lse = m + xp.log(s)
-        factor = z_loss * weight[0] if weight else z_loss
-        value = value + factor * lse * lse
-    yield value
-    slope = next(steps)
-    if z_loss is not None:
-        slope = slope + 2 * factor * lse / s * e
-    yield slope if slope_of_cap is None else slope_of_cap * slope
 
 
 def _linear_cross_entropy(
@@ -61,8 +31,10 @@ def _linear_cross_entropy(
     known: list[Array] = []  # the losses, where the pullback came first
 
     def steps_of(x: Array, t: Array) -> Iterator[Any]:
-        of_bias = None if bias is None else xp.reshape(bias, (1, classes, width))
-        return _of_logits(xp, x, t, bias=of_bias, class_weights=per_class, **own)
+        x = x if bias is None else x + xp.reshape(bias, (1, classes, width))
+        steps = of_changed_logits(xp, x, t, 1, class_weights=per_class, **own)
+        yield next(steps) if per_class is None else next(steps)[0]
+        yield next(steps)
 
     def logits(f: Array) -> Array:
         return xp.reshape(xp.matmul(f, xp.matrix_transpose(w)), (f.shape[0], classes, width))
@@ -156,9 +128,7 @@ def linear_cross_entropy(
     >>> print(f"{linear_cross_entropy(features, weight, np.array([1, 0])):.6f}")
     0.388294
     """
-    own: dict[str, Any] = {"z_loss": None if isinstance(z_loss, (int, float)) and z_loss == 0 else at_least(z_loss, 0)}
-    own["softcap"] = None if softcap is None else positive(softcap)
-    own["logit_offsets"] = None if logit_offsets is None else Parameter(logit_offsets, per_class=True, scalar=False)
+    own = changes_of_logits(z_loss, softcap, logit_offsets)
     own |= {"label_smoothing": number("label_smoothing", label_smoothing, 0, 1), "block": rows_of(block)}
     arrays, weights = {"features": features, "weight": weight, "bias": bias}, per_class(class_weights, scalar=False)
     kernels = _linear_cross_entropy, _cross_entropy_of_labels, _cross_entropy_of_distribution

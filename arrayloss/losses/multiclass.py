@@ -6,8 +6,8 @@ from math import sqrt
 from typing import Any, Literal, Unpack
 
 from arrayloss.core import dtypes, special
-from arrayloss.frontend.build import rows
-from arrayloss.frontend.check import at_least, choice, number, per_class
+from arrayloss.frontend.build import around, rows
+from arrayloss.frontend.check import Parameter, at_least, choice, is_number, number, per_class, positive
 from arrayloss.frontend.loss import Properties, loss
 from arrayloss.frontend.options import RowOptions
 
@@ -57,23 +57,82 @@ def smooth_and_weigh(xp: Any, x: Array, t: Array, axis: int, smoothing: float, c
     return t, target if class_weights is None else class_weights * target
 
 
-def _properties(class_weights: Any, label_smoothing: float, **_: Any) -> Properties:
-    return Properties(convex=True, lipschitz=times_largest(sqrt(1 + (1 - label_smoothing) ** 2), class_weights))
+CHANGES = ("z_loss", "softcap", "logit_offsets", "label_margins", "scale")
+
+
+def of_changed_logits(xp: Any, x: Array, t: Array, axis: int, kernel: Any, **own: Any) -> Iterator[Any]:
+    """A kernel of the cross-entropy of scale * (softcap * tanh(x / softcap) + offsets - margins of the targets), and z_loss * lse**2."""
+    z_loss, softcap, offsets, margins, scale = [own.pop(name, None) for name in CHANGES]
+    slope_of_x, bend_of_x = scale, None
+    if softcap is not None:
+        u = x / softcap
+        w = xp.exp(-2 * special.split_sign(xp, u)[1])
+        x, slope_of_cap = softcap * xp.tanh(u), 4 * w / ((1 + w) * (1 + w))  # 1 - tanh(u)**2 without cancellation
+        slope_of_x = slope_of_cap if scale is None else scale * slope_of_cap
+        bend_of_x = -2 * x / softcap / softcap * slope_of_x
+    x = x if offsets is None else x + offsets
+    x = x if margins is None else x - margins * smooth_and_weigh(xp, x, t, axis, 0.0, None)[0]
+    x = x if scale is None else scale * x
+    steps = kernel(xp, x, t, axis, **own)
+    value, *weight = terms if isinstance(terms := next(steps), tuple) else (terms,)
+    if z_loss is not None:
+        m = xp.max(x, axis=axis, keepdims=True)
+        e = xp.exp(x - m)
+        s = xp.sum(e, axis=axis, keepdims=True)
+        lse, p = m + xp.log(s), e / s
+        factor = z_loss * weight[0] if weight else z_loss
+        value = value + factor * lse * lse
+    yield (value, *weight) if weight else value
+    slope = next(steps) if z_loss is None else next(steps) + 2 * factor * lse * p
+    yield slope if slope_of_x is None else slope_of_x * slope
+    bend = next(steps) if z_loss is None else next(steps) + 2 * factor * p * (p + lse * (1 - p))
+    bend = bend if slope_of_x is None else slope_of_x * slope_of_x * bend
+    yield bend if bend_of_x is None else bend + bend_of_x * slope
+
+
+def changes_of_logits(z_loss: Real, softcap: Any, logit_offsets: Any, label_margins: Any = None, scale: Real = 1.0) -> dict[str, Any]:
+    """Those that change something, checked."""
+    checked = [
+        None if is_number(z_loss) and z_loss == 0 else at_least(z_loss, 0),
+        None if softcap is None else positive(softcap),
+        *[None if v is None else Parameter(v, per_class=True, scalar=False) for v in (logit_offsets, label_margins)],
+        None if is_number(scale) and scale == 1 else positive(scale),
+    ]
+    return {name: p for name, p in zip(CHANGES, checked, strict=True) if p is not None}
+
+
+def _properties(class_weights: Any, label_smoothing: float, z_loss: Any, softcap: Any, scale: Any, **_: Any) -> Properties:
+    if not is_number(z_loss) or z_loss:
+        return Properties()
+    return Properties(softcap is None, times_largest(scale * sqrt(1 + (1 - label_smoothing) ** 2), class_weights))
 
 
 @loss(properties=_properties)
 def softmax_cross_entropy(
-    logits: Array, targets: Array, *, class_weights: Weights = None, label_smoothing: float = 0.0, **options: Unpack[RowOptions]
+    logits: Array,
+    targets: Array,
+    *,
+    class_weights: Weights = None,
+    label_smoothing: float = 0.0,
+    z_loss: Real = 0.0,
+    softcap: Real | None = None,
+    logit_offsets: Weights = None,
+    label_margins: Weights = None,
+    scale: Real = 1.0,
+    **options: Unpack[RowOptions],
 ) -> Array:
     """Cross-entropy of one choice among C classes, from logits: multi-class classification and segmentation.
 
     .. code-block:: text
 
-        loss = sum over c of t_c * w_c * (log(sum over j of exp(x_j)) - x_c)
+        loss = sum over c of t_c * w_c * (lse(x) - x_c) + z_loss * w_t * lse(x)**2,   lse(x) = log(sum over c of exp(x_c))
+        x    = scale * (softcap * tanh(logits / softcap) + logit_offsets - label_margins * t),   w_t = sum over c of t_c * w_c
 
     Gradient: softmax(x) - t for t that sums to 1, finite everywhere, with all its digits on confident rows. The Hessian diagonal is
-    p * (1 - p).
-    Source: C. M. Bishop, Pattern Recognition and Machine Learning, 2006, equation 4.108; C. Szegedy et al., CVPR 2016, section 7.
+    p * (1 - p); with z_loss or softcap it may be negative.
+    Source: C. M. Bishop, Pattern Recognition and Machine Learning, 2006, equation 4.108; C. Szegedy et al., CVPR 2016, section 7;
+    z_loss: A. Chowdhery et al., PaLM, JMLR 24, 2023, section 5; logit_offsets: A. K. Menon et al., ICLR 2021, equation 10; label_margins,
+    scale: H. Wang et al., CosFace, CVPR 2018, equation 4; K. Cao et al., Learning Imbalanced Datasets, NeurIPS 2019, equation 13.
 
     Parameters
     ----------
@@ -86,6 +145,11 @@ def softmax_cross_entropy(
         w_c. It counts in the denominator of the mean too, for labels and distributions alike.
     label_smoothing : number e from 0 to 1, in t' = (1 - e) * t + e / C
         The denominator of the mean is taken from t, as in PyTorch.
+    z_loss : number >= 0, or 0-d array: keeps the normalizer of the softmax near 1
+    softcap : number > 0, or 0-d array: the logits stay between -softcap and softcap
+    logit_offsets : one number per class: logarithms of the shares of the classes give balanced softmax, `logit_adjustment` makes them
+    label_margins : one number per class: by how much the class of the target must win; `ldam_margins` makes them
+    scale : number > 0, or 0-d array: of cosines, which are too flat for a softmax
     {options}
 
     >>> import numpy as np
@@ -93,8 +157,10 @@ def softmax_cross_entropy(
     array([4.07605964e-01, 8.49670851e-18])
     """
     e, weights = number("label_smoothing", label_smoothing, 0, 1), per_class(class_weights, scalar=False)
-    of_labels, of_distribution = _cross_entropy_of_labels, _cross_entropy_of_distribution
-    return rows(of_labels, of_distribution, {"logits": logits}, targets, options, weights, label_smoothing=e)
+    changes = changes_of_logits(z_loss, softcap, logit_offsets, label_margins, scale)
+    kernels = _cross_entropy_of_labels, _cross_entropy_of_distribution
+    call = rows(*kernels, {"logits": logits}, targets, options, weights, label_smoothing=e, **changes)
+    return around(of_changed_logits, call) if changes else call
 
 
 cross_entropy = softmax_cross_entropy
