@@ -23,7 +23,8 @@ labels nor signs nor 0 and 1, and all targets of regression. For losses of overl
 class is there, since an absent one has the loss 1 as long as its probabilities do not underflow, and then 0.
 
 Results within 8 bits of the smallest normal number are set apart (14 bits for the Hessian diagonal of focal losses, 40 for soft targets
-of focal losses from probabilities, 26 for the divergence): a factor or a correction of them may be subnormal, and XLA makes it 0.
+of focal losses from probabilities, 26 for the divergence, 20 for changed logits): a factor or a correction of them may be subnormal, and
+XLA makes it 0.
 
 | loss | given | targets | value | gradient | Hessian diagonal |
 | --- | --- | --- | --- | --- | --- |"""
