@@ -108,7 +108,7 @@ def test_signature_and_docstring(loss: Any) -> None:
 
 def test_signature_of_a_bound_loss() -> None:
     signature = inspect.signature(al.cross_entropy.bind(axis=1))
-    assert signature.parameters["axis"].annotation == int | None
+    assert signature.parameters["axis"].annotation == int | tuple[int, ...] | None
     assert signature.parameters["axis"].default == 1
     assert signature.parameters["reduction"].default == "mean"
 

@@ -72,6 +72,13 @@ def rows(
     """
     options = checked(options, RowOptions, {"class_weights": class_weights, **parameters})
     arguments = Arguments(predictions)
+    if isinstance(options["axis"], tuple) and options["axis"]:
+        axes = normal_axes("axis", options["axis"], arguments.ndim)
+        if of_distribution is None or any(isinstance(p, Parameter) and p.per_class for p in (class_weights, *parameters.values())):
+            raise ValueError(f"axis must be one axis for labels, and for parameters with one entry per class; got {options['axis']}")
+        t = arguments.targets(targets, options["ignore_index"])
+        several: Named = {"t": t, "axis": axes, "of_rows": of_distribution, **parameters}
+        return _of_elements(arguments, _of_several_axes, several, options, axes, blocked=False)
     kernel = of_distribution
     if of_labels is None:
         t = arguments.targets(targets, options["ignore_index"])
@@ -87,6 +94,18 @@ def rows(
     own: Named = {"t": t, "axis": axis, **({} if class_weights is None else {"class_weights": class_weights}), **parameters}
     terms = ("total",) if class_weights is None else ("total", "weight")
     return _of_elements(arguments, kernel, own, options, (axis,), terms=terms)
+
+
+def _of_several_axes(xp: Any, x: Array, t: Array, axis: Axes, of_rows: Kernel, **own: Any) -> Any:
+    """The steps of a kernel of rows for rows along several axes."""
+    order = (*[i for i in range(x.ndim) if i not in axis], *axis)
+    shape, back = tuple([x.shape[i] for i in order]), tuple(sorted(range(x.ndim), key=order.__getitem__))
+    lead, last = shape[: -len(axis)], prod(shape[-len(axis) :])
+    x, t = [xp.reshape(xp.permute_dims(a, order), (*lead, last)) for a in (x, t)]
+    steps = of_rows(xp, x, t, len(lead), **own)
+    yield xp.permute_dims(xp.reshape(next(steps), (*lead, *[1 for _ in axis])), back)
+    for derivative in steps:
+        yield xp.permute_dims(xp.reshape(derivative, shape), back)
 
 
 def around(kernel: Kernel, call: Call, **static: Any) -> Call:

@@ -64,12 +64,12 @@ class RowOptions(ElementOptions, total=False):
 
     ignore_index : int or tuple of int
         Values of integer targets that are masked.
-    axis : int
+    axis : int, or tuple of int where targets are distributions over several axes
         The class axis; the last by default. It must be named where a wrong guess would be silent.
     """
 
     ignore_index: Integers
-    axis: int | None
+    axis: Integers
 
 
 class OverlapOptions(TypedDict, total=False):
