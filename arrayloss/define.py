@@ -10,15 +10,15 @@ from .core import special
 from .frontend.build import binary, coupled, elementwise, overlap, rows, sequences, signed
 from .frontend.check import at_least, choice, fraction, per_class, positive
 from .frontend.loss import Properties, loss
-from .frontend.options import BinaryOptions, ElementOptions, OverlapOptions, RowOptions, SignOptions
+from .frontend.options import BinaryOptions, ElementOptions, LabelOptions, OverlapOptions, RowOptions
 
 __all__ = [
     "BinaryOptions",
     "ElementOptions",
+    "LabelOptions",
     "OverlapOptions",
     "Properties",
     "RowOptions",
-    "SignOptions",
     "at_least",
     "binary",
     "choice",

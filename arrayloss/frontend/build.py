@@ -15,7 +15,7 @@ from arrayloss.core.operation import ArrayRef, Operation
 
 from .arguments import INTEGERS, Arguments
 from .check import Parameter, choice, chosen_classes, normal_axes, normal_axis, per_class
-from .options import BinaryOptions, ElementOptions, OverlapOptions, RowOptions, SignOptions, check_normalizer, checked
+from .options import BinaryOptions, ElementOptions, LabelOptions, OverlapOptions, RowOptions, check_normalizer, checked
 
 Array = Any
 Arrays = Array | dict[str, Array]
@@ -48,7 +48,7 @@ def binary(
 
 def signed(kernel: Kernel, predictions: Arrays, targets: Array, options: Any, **parameters: Any) -> Call:
     """Every entry is a decision with the target -1 or 1. The kernel gets floating point."""
-    options = checked(options, SignOptions, parameters)
+    options = checked(options, LabelOptions, parameters)
     arguments = Arguments(predictions)
     t = arguments.binary_targets(targets, options["ignore_index"], signs=True)
     return _of_elements(arguments, kernel, {"t": t, **parameters}, options)

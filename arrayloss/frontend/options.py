@@ -36,39 +36,33 @@ class ElementOptions(TypedDict, total=False):
     normalizer: Normalizer
 
 
-class BinaryOptions(ElementOptions, total=False):
-    """Options of losses of independent yes/no decisions. A normalizer may also be "positives": max(1, sum of the targets that count).
+class LabelOptions(ElementOptions, total=False):
+    """Options of losses whose targets may be labels, signs among them.
 
     ignore_index : int or tuple of int
         Values of integer targets that are masked.
+    """
+
+    ignore_index: Integers
+
+
+class BinaryOptions(LabelOptions, total=False):
+    """Options of losses of independent yes/no decisions. A normalizer may also be "positives": max(1, sum of the targets that count).
+
     axis : int
         Where parameters with one entry per class have their classes. It must be named where several axes have that size.
     """
 
-    ignore_index: Integers
     axis: int | None
 
 
-class SignOptions(ElementOptions, total=False):
-    """Options of losses of decisions whose targets are -1 and 1.
-
-    ignore_index : int or tuple of int
-        Values of integer targets that are masked.
-    """
-
-    ignore_index: Integers
-
-
-class RowOptions(ElementOptions, total=False):
+class RowOptions(LabelOptions, total=False):
     """Options of losses of one choice among several classes.
 
-    ignore_index : int or tuple of int
-        Values of integer targets that are masked.
     axis : int, or tuple of int where targets are distributions over several axes
         The class axis; the last by default. It must be named where a wrong guess would be silent.
     """
 
-    ignore_index: Integers
     axis: Integers
 
 
@@ -109,9 +103,10 @@ class OverlapOptions(TypedDict, total=False):
 
 
 DEFAULTS: dict[str, Any] = {"reduction": "mean", "normalizer": "weights", "absent": "keep"}  # of every other option: None
-BASES: dict[Any, tuple[Any, ...]] = dict.fromkeys((BinaryOptions, SignOptions, RowOptions), (ElementOptions,))  # a TypedDict forgets them
+BASES: dict[Any, tuple[Any, ...]] = {LabelOptions: (ElementOptions,)}  # a TypedDict forgets them
+BASES |= dict.fromkeys((BinaryOptions, RowOptions), (ElementOptions, LabelOptions))
 OPTIONS: dict[Any, dict[str, Any]] = {  # of each family, with their defaults
-    f: {n: DEFAULTS.get(n) for n in f.__annotations__} for f in (ElementOptions, BinaryOptions, SignOptions, RowOptions, OverlapOptions)
+    f: {n: DEFAULTS.get(n) for n in f.__annotations__} for f in (ElementOptions, LabelOptions, BinaryOptions, RowOptions, OverlapOptions)
 }
 _OTHER_LIBRARIES = {"weight": "class_weights or weights", "dim": "axis", "eps": "smooth", "smooth_nr": "smooth", "mask": "where"}
 _OTHER_LIBRARIES |= {"size_average": "reduction", "from_logits": "given"}

@@ -12,7 +12,7 @@ from arrayloss.core import special
 from arrayloss.frontend.build import signed
 from arrayloss.frontend.check import Parameter, positive
 from arrayloss.frontend.loss import Properties, loss
-from arrayloss.frontend.options import SignOptions
+from arrayloss.frontend.options import LabelOptions
 
 Array = Any
 
@@ -35,7 +35,7 @@ def _hinge(xp: Any, x: Array, t: Array, margin: Any) -> Iterator[Array]:
 
 
 @loss(properties=lambda **_: Properties(convex=True, lipschitz=1.0, differentiable=False, twice_differentiable=False))
-def hinge_loss(scores: Array, targets: Array, *, margin: float | Array = 1.0, **options: Unpack[SignOptions]) -> Array:
+def hinge_loss(scores: Array, targets: Array, *, margin: float | Array = 1.0, **options: Unpack[LabelOptions]) -> Array:
     """What a score lacks to lie on the right side by a margin: support vector machines, discriminators.
 
     .. code-block:: text
@@ -70,7 +70,7 @@ def _squared_hinge(xp: Any, x: Array, t: Array, margin: Any) -> Iterator[Array]:
 
 
 @loss(properties=lambda **_: Properties(convex=True, twice_differentiable=False))
-def squared_hinge_loss(scores: Array, targets: Array, *, margin: float | Array = 1.0, **options: Unpack[SignOptions]) -> Array:
+def squared_hinge_loss(scores: Array, targets: Array, *, margin: float | Array = 1.0, **options: Unpack[LabelOptions]) -> Array:
     """Square of the hinge: a few large violations of the margin cost more than many small ones.
 
     .. code-block:: text
@@ -105,7 +105,7 @@ def _smooth_hinge(xp: Any, x: Array, t: Array, smoothing: Any) -> Iterator[Array
 
 
 @loss(properties=lambda **_: Properties(convex=True, lipschitz=1.0, twice_differentiable=False))
-def smooth_hinge_loss(scores: Array, targets: Array, *, smoothing: float | Array = 1.0, **options: Unpack[SignOptions]) -> Array:
+def smooth_hinge_loss(scores: Array, targets: Array, *, smoothing: float | Array = 1.0, **options: Unpack[LabelOptions]) -> Array:
     """Hinge with a rounded kink: differentiable, and robust as the hinge is.
 
     .. code-block:: text
@@ -131,7 +131,7 @@ def smooth_hinge_loss(scores: Array, targets: Array, *, smoothing: float | Array
 
 
 @loss(properties=lambda **_: Properties(convex=True, lipschitz=1.0, differentiable=False, twice_differentiable=False))
-def perceptron_loss(scores: Array, targets: Array, **options: Unpack[SignOptions]) -> Array:
+def perceptron_loss(scores: Array, targets: Array, **options: Unpack[LabelOptions]) -> Array:
     """How far a score lies on the wrong side: the loss that the perceptron's rule descends.
 
     .. code-block:: text
@@ -163,7 +163,7 @@ def _soft_margin(xp: Any, x: Array, t: Array) -> Iterator[Array]:
 
 
 @loss(properties=lambda **_: Properties(convex=True, lipschitz=1.0))
-def soft_margin_loss(scores: Array, targets: Array, **options: Unpack[SignOptions]) -> Array:
+def soft_margin_loss(scores: Array, targets: Array, **options: Unpack[LabelOptions]) -> Array:
     """Logistic loss of a margin: the sigmoid cross-entropy, for targets -1 and 1.
 
     .. code-block:: text
@@ -195,7 +195,7 @@ def _exponential(xp: Any, x: Array, t: Array) -> Iterator[Array]:
 
 
 @loss(properties=lambda **_: Properties(convex=True))
-def exponential_loss(scores: Array, targets: Array, **options: Unpack[SignOptions]) -> Array:
+def exponential_loss(scores: Array, targets: Array, **options: Unpack[LabelOptions]) -> Array:
     """Exponential of the negative margin: the loss that AdaBoost descends. An element on the wrong side soon outweighs all others.
 
     .. code-block:: text
@@ -226,7 +226,7 @@ def _hinge_embedding(xp: Any, x: Array, t: Array, margin: Any) -> Iterator[Array
 
 
 @loss(properties=lambda **_: Properties(convex=True, lipschitz=1.0, differentiable=False, twice_differentiable=False, lower=-inf))
-def hinge_embedding_loss(distances: Array, targets: Array, *, margin: float | Array = 1.0, **options: Unpack[SignOptions]) -> Array:
+def hinge_embedding_loss(distances: Array, targets: Array, *, margin: float | Array = 1.0, **options: Unpack[LabelOptions]) -> Array:
     """Distances of pairs: small for those that belong together (1), at least the margin for others (-1).
 
     .. code-block:: text
@@ -266,7 +266,7 @@ def _margin_ranking(xp: Any, x1: Array, x2: Array, t: Array, margin: Any) -> Ite
 
 @loss(properties=lambda **_: Properties(convex=True, lipschitz=sqrt(2), differentiable=False, twice_differentiable=False))
 def margin_ranking_loss(
-    scores1: Array, scores2: Array, targets: Array, *, margin: float | Array = 0.0, **options: Unpack[SignOptions]
+    scores1: Array, scores2: Array, targets: Array, *, margin: float | Array = 0.0, **options: Unpack[LabelOptions]
 ) -> Array:
     """What the better of two scores lacks to lead by a margin: learning to rank from pairs.
 
