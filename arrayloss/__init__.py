@@ -4,6 +4,7 @@ Written once against the Python array API standard, dispatched to NumPy, PyTorch
 """
 
 from . import define, metrics
+from .class_weights import class_balanced_weights, ldam_margins, logit_adjustment
 from .core.parts import Parts
 from .engine.choice import use_engine
 from .fenchel_young import fenchel_young
@@ -47,6 +48,7 @@ from .losses.vectors import (
 )
 from .one_hot import one_hot
 from .pairwise_distance import pairwise_distance
+from .selections import hardest, length_mask, ordinal_levels
 
 __version__ = "0.1.0"
 
@@ -60,6 +62,7 @@ __all__ = [
     "absolute_percentage_error",
     "binary_cross_entropy",
     "circle_loss",
+    "class_balanced_weights",
     "cosine_distance",
     "cosine_embedding_loss",
     "cross_entropy",
@@ -72,13 +75,17 @@ __all__ = [
     "gaussian_nll_loss",
     "generalized_cross_entropy",
     "generalized_dice_loss",
+    "hardest",
     "hinge_embedding_loss",
     "hinge_loss",
     "huber_loss",
     "jaccard_loss",
     "kl_divergence",
+    "ldam_margins",
+    "length_mask",
     "linear_cross_entropy",
     "log_cosh_loss",
+    "logit_adjustment",
     "loss",
     "margin_ranking_loss",
     "metrics",
@@ -90,6 +97,7 @@ __all__ = [
     "nll_loss",
     "ntxent_loss",
     "one_hot",
+    "ordinal_levels",
     "outputs",
     "pairwise_distance",
     "perceptron_loss",
