@@ -169,7 +169,8 @@ def binary_cross_entropy(
         Not checked: 0 at a positive target is an infinite loss, a number outside [0, 1] a NaN.
     targets, class_weights, label_smoothing
         As for `sigmoid_cross_entropy`.
-    clip : number from 0 to 0.49: probabilities are moved into [clip, 1 - clip], with gradient 0 outside; Keras has 1e-7
+    clip : number from 0 to 0.49
+        Probabilities are moved into [clip, 1 - clip], rounded to the dtype, with gradient 0 outside; Keras: 1e-7.
     {options}
 
     >>> import numpy as np
@@ -278,8 +279,7 @@ def sigmoid_focal_loss(
         How fast easy elements fade. 0 is cross-entropy; fractions are fine. An array may be traced and differentiated.
     alpha : number from 0 to 1, or one per class along `axis`
         Weight of the positives; the negatives have 1 - alpha. It scales the loss, never the denominator of the mean.
-    given : "logits" or "probs"
-        What the predictions are. Probabilities are not checked.
+    given : "logits" or "probs", which are not checked
     label_smoothing, clip
         As for `binary_cross_entropy`; `clip` for probabilities only.
     {options}

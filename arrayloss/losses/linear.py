@@ -103,8 +103,7 @@ def linear_cross_entropy(
 
     Gradient: of features, weight and bias, in this order, finite everywhere. Blocks of rows of logits are computed again for it, but of a
     mean or a sum on NumPy and in plain PyTorch: there one pass finds both. There is no Hessian diagonal.
-    Source: Y. Wijmans et al., Cut Your Losses in Large-Vocabulary Language Models, ICLR 2025, sections 3 and 4; z_loss: A. Chowdhery et
-    al., PaLM, JMLR 24, 2023, section 5; logit_offsets: A. K. Menon et al., Long-tail learning via logit adjustment, ICLR 2021, equation 10.
+    Source: Y. Wijmans et al., Cut Your Losses in Large-Vocabulary Language Models, ICLR 2025, sections 3 and 4.
 
     Parameters
     ----------
@@ -113,11 +112,8 @@ def linear_cross_entropy(
     targets : array
         Labels or distributions for these logits, as for `softmax_cross_entropy`: shape (..., d1, .., dK) or that of the logits.
     bias : array of the shape of `weight` without its last axis
-    class_weights, label_smoothing
-        As for `softmax_cross_entropy`. A class weight is a factor of z_loss, too.
-    z_loss : number >= 0, or 0-d array: keeps the normalizer of the softmax near 1
-    softcap : number > 0, or 0-d array: the logits stay between -softcap and softcap
-    logit_offsets : one number per class: logarithms of the shares of the classes give balanced softmax
+    class_weights, label_smoothing, z_loss, softcap, logit_offsets
+        As for `softmax_cross_entropy`.
     block : int >= 1
         Rows of logits that are there at a time; by default as many as have 2**23 entries, but 64 at least.
     ignore_index : int or tuple of int: labels that are masked

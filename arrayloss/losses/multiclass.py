@@ -196,8 +196,8 @@ def _nll_of_distribution(
 
 
 def _nll_properties(given: str, class_weights: Any, label_smoothing: float, **own: Any) -> Properties:
-    of = Properties(True, times_largest(1.0 if given == "log_probs" else None, class_weights))
-    return clipped_properties(of, class_weights, lambda p: 1 / p, **own)
+    steepest = times_largest(1.0 if given == "log_probs" else None, class_weights)
+    return clipped_properties(Properties(True, steepest), class_weights, lambda p: 1 / p, **own)
 
 
 @loss(properties=_nll_properties)
@@ -233,7 +233,7 @@ def nll_loss(
     class_weights, label_smoothing
         As for `softmax_cross_entropy`.
     clip, renormalize : number from 0 to 0.49, bool
-        Probabilities are divided by their sum, then moved into [clip, 1 - clip], with gradient 0 outside; Keras does both, with 1e-7.
+        Probabilities are divided by their sum (NaN where that is 0), then moved into [clip, 1 - clip], with gradient 0 outside: Keras.
     {options}
 
     >>> import numpy as np
