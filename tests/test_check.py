@@ -96,7 +96,8 @@ def test_losses_agree_with_their_definitions(name):
 def test_every_loss_agrees_with_its_definition(name):
     report = check(name, backends=["numpy", "torch", "jax"])
     report.raise_for_failures()
-    assert {(r.backend, r.mode) for r in report.rows if r.against != "each other"} == {
+    rows = [r for r in report.rows if r.against != "each other" and r.backend != "kernel"]  # that of a loss without a definition
+    assert {(r.backend, r.mode) for r in rows} == {
         ("numpy", "eager"),
         *((backend, mode) for backend in ("torch", "jax") for mode in ("eager", "compiled")),
     }

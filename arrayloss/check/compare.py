@@ -132,6 +132,10 @@ def check(
         candidate = replace(candidate, reduction=reduction or ("mean" if problems[0].whole else "none"))
         against, relative_to = own_reference(loss, candidate.reduction), relative_to or "batch"
     else:
+        if arguments is not None:
+            raise ValueError(
+                f"arguments are for a loss made with arrayloss.define that is checked against itself; got some for {candidate.label}"
+            )
         domains, kinds, settings, against = _question(candidate, reference, domains, kinds, options)
         several = [batches(domains, kind, points or EVERYWHERE, np.random.default_rng(rng), settings, classes) for kind in kinds]
         problems = [problem for some in several for problem in some]

@@ -63,6 +63,7 @@ def _first_call(loss: Loss[Any], options: Mapping[str, Any], arguments: Sequence
     """The operation of the first call whose value is finite, its arrays and its options."""
     required = [p.name for p in inspect.signature(loss).parameters.values() if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
     usual: dict[str, Any] = {"activation": "sigmoid"} if "activation" in required else {}
+    usual |= {"constant_weights": False} if "constant_weights" in loss.option_names else {}  # its slope is not that of its value
     usual |= {"axis": 1} if "axis" in loss.option_names and arguments is None else {}
     names, reason = ", ".join(loss.array_names), "none has a finite loss"
     for arrays in _some_arrays(len(loss.array_names)) if arguments is None else [arguments]:

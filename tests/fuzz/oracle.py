@@ -229,8 +229,11 @@ def overlap(name: str, xs: Sequence[Jet], t: Array, mask: Array, axis: int | Non
         is_perfect = losses.value <= 1e-18
         losses = where(is_perfect, 0.0, power(where(is_perfect, 1.0, losses), float(o.get("gamma", 0.75))))
     result = weights * losses
+    # A softmax takes the differences of derivatives for p, each at most this large
+    slope = np.max(weights / np.where(is_empty, 1.0, whole.value[0]), initial=0.0) * np.max(w, initial=0.0) * (activation == "softmax")
     if o["reduction"] == "none":
-        return result, 1.0, 0.0, least
+        return result, 1.0, float(slope), least
     result = result.sum(range(weights.ndim))
-    divisor = weights.sum()
-    return result if o["reduction"] == "sum" else result * (0.0 if divisor == 0 else 1 / divisor), 1.0, 0.0, least
+    divisor = 1.0 if o["reduction"] == "sum" else weights.sum()
+    scale = 0.0 if divisor == 0 else 1 / divisor
+    return result * scale, 1.0, float(slope * scale), least
