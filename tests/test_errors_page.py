@@ -71,6 +71,8 @@ al.cross_entropy(x, x, ignore_index=-100)
 al.softmax_focal_loss(x, y, alpha=0.25)
 al.nll_loss(x, y, given="logits")
 al.kl_divergence(x, y)
+al.kl_divergence(x, x, given="probs", targets_given="probs", temperature=2)
+al.kl_divergence(x, x, elementwise=True)
 """,
     "Overlaps": """
 al.dice_loss(image, masks, activation="relu")

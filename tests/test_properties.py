@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from arrayloss.check.definitions import DEFINITIONS, Definition
-from arrayloss.check.points import ROWS, row_targets
+from arrayloss.check.points import LOGS, ROWS, row_targets
 from arrayloss.check.run import named_loss
 from arrayloss.frontend.loss import Properties
 
 from .helpers import several
 
 N, CLASSES = 3000, 3
-STEEPER_WHEN_LONGER = ("triplet_margin_loss", "multilabel_margin_loss")  # p = 1; pairs of classes
+WITH_LONGER_ROWS = ("triplet_margin_loss", "multilabel_margin_loss", "kl_divergence")  # are steeper, or lower: p = 1; pairs; -log(classes)
 FORMS = [(d, o) for definitions in DEFINITIONS.values() for d in definitions for o in d.options]
 NAMES = [f"{d.loss}-{d.given}-{'-'.join(f'{k}={v}' for k, v in o.items() if k not in ('given', 'activation', 'axis'))}" for d, o in FORMS]
 every_form = pytest.mark.parametrize(("definition", "options"), FORMS, ids=NAMES)
@@ -63,6 +63,9 @@ class Elements:
             return rng.poisson(5.0, shape).astype(float)
         if self.kind == "distribution":
             return np.concatenate([rng.dirichlet(np.ones(CLASSES), N // 2), np.eye(CLASSES)[rng.integers(0, CLASSES, N - N // 2)]])
+        if self.kind in LOGS:
+            t = rng.choice([1.0, 100.0], (N, 1)) * rng.normal(size=shape)
+            return t if self.kind == "logits" else t - np.logaddexp.reduce(t, axis=1, keepdims=True)
         t = rng.uniform(size=shape) if self.kind == "unit" else rng.normal(size=shape)
         t[:20] *= 1e-3 if self.kind == "real" else 1
         return t
@@ -122,7 +125,7 @@ class Elements:
                 x[::2, 0] = np.log((x.shape[1] - 1) * t[::2, 0] / (1 - t[::2, 0]))
             if self.kind == "lists":
                 t = (t[:, None] == np.arange(CLASSES)[:, None]).any(axis=-1)
-            if domain == "logits" and self.kind not in ("logits", "relevance"):
+            if domain == "logits" and self.kind not in (*LOGS, "relevance"):
                 x[1::4] = self.options.get("margin", 1.0) * t[1::4]  # where a hinge begins
         elif domain in ("unit", "mask_probs"):
             x[::2] = np.where(t == t.round(), t, t.clip(0.1, 0.9))[::2]  # perfect, and at the end of the domain
@@ -169,9 +172,9 @@ def violations(definition: Definition, options: Any, properties: Properties) -> 
         yield f"convex: a midpoint is above the mean of its ends by {gap:.3g}"
     if properties.lipschitz is not None and not 0.75 * properties.lipschitz < steepest < properties.lipschitz * (1 + 1e-12):
         yield f"lipschitz: the largest norm of a gradient is {steepest:.17g}"
-    if properties.lipschitz is None and not definition.whole and steepest < 100 and definition.loss not in STEEPER_WHEN_LONGER:
+    if properties.lipschitz is None and not definition.whole and steepest < 100 and definition.loss not in WITH_LONGER_ROWS:
         yield f"lipschitz: no gradient is larger than {steepest:.17g}"
-    if low < properties.lower or (properties.lower == -inf and low > -1):
+    if low < properties.lower or (properties.lower == -inf and low > -1 and definition.loss not in WITH_LONGER_ROWS):
         yield f"lower: the least value is {low:.17g}"
     if high > properties.upper * (1 + 1e-15) or (properties.upper == inf and high < 50):
         yield f"upper: the largest value is {high:.17g}"

@@ -159,7 +159,7 @@ def judge(batch: Batch, backend: str, quantity: str, which: int, computed: Float
         ratio = np.where(ulps == 0, 0.0, absolute / allowed)
         largest = np.ldexp(2.0 - np.ldexp(1.0, -f.digits), f.high - 1)
         lost = normal & (size > 0) & (size < largest) & (~np.isfinite(computed) | (computed == 0))
-        wrong_apart = subnormal & ~(np.abs(computed - exact.high) <= low) & ~flushed
+        wrong_apart = subnormal & ~(np.abs(computed - exact.high) <= np.fmax(low, allowed)) & ~flushed
     if bound.of_terms:  # a zero where the terms cancel to less than their own roundings is no loss
         lost &= size > allowed
     ratio = np.where(normal, ratio, np.where(wrong_apart, np.inf, 0.0))

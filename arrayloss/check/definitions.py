@@ -19,8 +19,8 @@ from mpmath import mpf
 
 from . import overlaps  # enters its definitions, as `margins` does
 from .evaluate import DEFINITIONS, QUANTITIES, Definition, define, definition_of
-from .jets import Jet, Row, exp, log, log1p, log_cosh, number, sigmoid, softplus, tanh
-from .margins import CLIP, CROSS_ENTROPY, WEIGHTS, clipped, shares
+from .jets import Jet, Row, exp, log, log1p, log_cosh, number, sigmoid, softplus, tanh, times
+from .margins import CLIP, CROSS_ENTROPY, WEIGHTS, clipped, gap, shares
 from .promises import LOG1P, POWER, PRIMITIVES, ZEROS, Bound, Promise, within_spread
 
 __all__ = ["DEFINITIONS", "QUANTITIES", "Bound", "Definition", "Promise", "define", "definition_of", "overlaps"]
@@ -31,11 +31,6 @@ SMOOTHED = {"label_smoothing": 0.125}
 GAMMAS = [{"gamma": g} for g in (0.0, 0.25, 0.5, 1.0, 5.0)]
 PROBS = {"given": "probs"}
 NEARLY_EQUAL = 420  # digits for what float64 resolves of the square of a tiny difference
-
-
-def times(a: Number, function: Callable[..., Number], *arguments: Any) -> Number:
-    """a * function(*arguments), and 0 where a is 0 whatever the function is."""
-    return mpf(0) if a == 0 else a * function(*arguments)
 
 
 # -- yes/no decisions ----------------------------------------------------------------------------------------------------
@@ -177,21 +172,47 @@ def softmax_focal_loss_of_probs(
 RANDOM = "over the sweep; of 190000 random rows in float32 one in a thousand is beyond 3.6 ulp (4.4 on NumPy), the worst at 6.7"
 EIGHT = "NumPy adds up a long row in eight sums, entry by entry: equal entries are rounded alike"
 DIVERGENCE = Bound(4, 4, f"{RANDOM}; {EIGHT}", extra={"numpy": 2.0}, underflow=26)
+DIVERGENCES = Promise(DIVERGENCE, DIVERGENCE.with_zeros(), Bound(5, 4).with_zeros(underflow=26))
+ENTRIES = Promise.of_all(Bound(4, 4).with_zeros())
+GENERALIZED, REVERSE = {"generalized": True}, {"reverse": True}
+ALL: list[dict[str, Any]] = [{}, GENERALIZED, REVERSE, GENERALIZED | REVERSE]
+LOG_PROBS, TO_PROBS, TO_LOGS = {"given": "log_probs"}, {"targets_given": "probs"}, {"targets_given": "log_probs"}
 
 
-@define("kl_divergence", "logits", "logits", promise=Promise(DIVERGENCE, DIVERGENCE.with_zeros(), Bound(5, 4, underflow=26)))
-def kl_divergence(x: Numbers, t: Numbers) -> Number:
+def with_logs(a: Any, form: str, temperature: float) -> list[tuple[Number, Number]]:
+    """p and log(p) of every class, or of a single number."""
+    if form == "logits":
+        row = Row([v / mpf(temperature) for v in a])
+        return [(row.prob(c), -row.log_loss(c)) for c in range(len(a))]
+    return [(exp(v), v) if form == "log_probs" else (v, log(v)) for v in (a if np.ndim(a) else [a])]
+
+
+@define("kl_divergence", "exponents", "unit", *[LOG_PROBS | TO_PROBS | {"elementwise": True} | o for o in ALL[:2]], promise=ENTRIES)
+@define("kl_divergence", "logits", "distribution", *[{"given": "logits"} | TO_PROBS | o for o in ALL[:2]], promise=within_spread(*ENTRIES))
+@define("kl_divergence", "log_probs", "log_probs", *[LOG_PROBS | TO_LOGS | o for o in ALL], promise=ENTRIES)
+@define("kl_divergence", "probs", "log_probs", *[PROBS | TO_LOGS | o for o in ALL[2:]], promise=ENTRIES)
+@define("kl_divergence", "probs", "distribution", *[PROBS | TO_PROBS | o for o in ALL[:2]], promise=ENTRIES)
+@define("kl_divergence", "logits", "logits", {}, REVERSE, GENERALIZED | {"temperature": 2.0}, promise=DIVERGENCES)
+def kl_divergence(x: Any, t: Any, temperature: float = 1.0, given: str = "logits", targets_given: str = "logits", **which: bool) -> Number:
+    """Log-ratios of one kind of numbers are rounded once, as are values and slopes of a generalized divergence."""
     with mpmath.workdps(NEARLY_EQUAL):
-        row, target = Row(x), Row(t)
-        gaps = [row.log_loss(c) - target.log_loss(c) if p else mpf(0) for c, p in enumerate(target.p)]  # log(p / q)
-        value = sum((times(p, lambda g: g, g) for p, g in zip(target.p, gaps, strict=True)), mpf(0))
-        if not isinstance(value, Jet):
+        is_reverse, is_generalized, is_once = which.get("reverse"), which.get("generalized"), given == targets_given
+        value, own, gaps = mpf(0), [], []
+        for several in zip(with_logs(t, targets_given, temperature), with_logs(x, given, temperature), strict=True):
+            (a, log_a), (b, log_b) = several[::-1] if is_reverse else several
+            own.append(a)
+            gaps.append(gap(log_a, log_b) if is_once else Jet.of(log_a) - Jet.of(log_b))
+            term = Jet.of(times(a, gaps[-1]) + (b - a if is_generalized else 0))
+            value += Jet(term.orders, (*map(abs, term.orders[:2]), term.terms[2])) if is_generalized and is_once else term
+        if given != "logits" or not is_once or not any(isinstance(v, Jet) for v in x):
             return value
         # The slope q - p is p times a log-ratio, as far as that is small: a difference from its own mean, and from the loss
-        away = [Jet.of(g).orders[0] - value.orders[0] for g in gaps]
-        mean = sum((times(p, abs, a) for p, a in zip(target.p, away, strict=True)), mpf(0))
-        term = target.p[row.moving] * min(1, abs(away[row.moving]) + mean + value.orders[0])
-        return Jet(value.orders, (value.orders[0], max(term, abs(value.orders[1])), value.orders[2]))
+        i = next(c for c, v in enumerate(x) if isinstance(v, Jet))
+        away = [abs(number(g) - number(value)) for g in gaps]
+        size = away[i] + sum((times(number(a), d) for a, d in zip(own, away, strict=True)), number(value))
+        slope = number(own[i]) * (size if is_reverse else min(1, size)) / mpf(temperature)
+        bend = value.terms[2] if is_reverse else value.orders[2]
+        return Jet(value.orders, (value.orders[0], max(slope, abs(value.orders[1])), bend))
 
 
 # -- regression --------------------------------------------------------------------------------------------------------------

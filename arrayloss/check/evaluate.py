@@ -20,6 +20,7 @@ Number = Any
 QUANTITIES = ("value", "grad", "hess")
 DIGITS = 60
 VARIANTS = {"renormalize": " of any sum", "softcap": ", changed"}
+FORMS = ("given", "targets_given", "elementwise", "activation")  # options that say what arguments and elements are
 WIDE = 10  # of rows with more classes some entries stand for all, if the caller agrees
 
 
@@ -61,8 +62,9 @@ class Definition:
         words = dict.fromkeys(("real", "exponents", "above_minus_one"), "logits" if "binary" in self.targets else "numbers") | {
             "unit": "probs"
         }
-        word = str(self.options[0].get("given") or words.get(domain, domain))
-        return word + next((text for name, text in VARIANTS.items() if name in self.options[0]), "")
+        given = str(self.options[0].get("given") or words.get(domain, domain))
+        given += next((text for name, text in VARIANTS.items() if name in self.options[0]), "")
+        return ", ".join(filter(None, (given, self.options[0].get("targets_given"), "elementwise" * ("elementwise" in self.options[0]))))
 
     def is_hard(self, problem: Problem) -> bool:
         """Whether targets are labels, or 0 and 1."""
@@ -217,5 +219,5 @@ def define(
 def definition_of(loss: str, options: Mapping[str, Any]) -> Definition | None:
     """The definition of a loss called with these options, or None."""
     several = DEFINITIONS.get(loss, [])
-    named = [d for d in several if all(options[n] == d.options[0].get(n) for n in ("given", "activation") if n in options)]
-    return next(iter(named or several), None)
+    named = [d for d in several if all(options[n] == d.options[0].get(n) for n in FORMS if n in options)]
+    return next(iter(named or ([] if "targets_given" in options else several)), None)

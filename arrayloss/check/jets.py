@@ -41,8 +41,8 @@ class Jet:
         """A function of this jet, from its value and derivatives (`terms2`: the absolute terms of the second): the chain rule."""
         (_, d, h), (_, md, mh) = self.orders, self.terms
         bend = abs(f2) if terms2 is None else terms2
-        orders = f, _times(f1, d), _times(f2, d * d) + _times(f1, h)
-        return Jet(orders, (abs(f), abs(_times(f1, md)), abs(_times(bend, md * md)) + abs(_times(f1, mh))))
+        orders = f, times(f1, d), times(f2, d * d) + times(f1, h)
+        return Jet(orders, (abs(f), abs(times(f1, md)), abs(times(bend, md * md)) + abs(times(f1, mh))))
 
     def __add__(self, other: Any) -> Jet:
         if not isinstance(other, Jet):
@@ -65,7 +65,7 @@ class Jet:
 
     def __mul__(self, other: Any) -> Jet:
         if not isinstance(other, Jet):
-            return Jet([_times(a, other) for a in self.orders], [abs(_times(a, other)) for a in self.terms])
+            return Jet([times(a, other) for a in self.orders], [abs(times(a, other)) for a in self.terms])
         return Jet(_leibniz(self.orders, other.orders), _leibniz(self.terms, other.terms))
 
     __rmul__ = __mul__
@@ -78,7 +78,7 @@ class Jet:
 
     def __pow__(self, n: Any) -> Jet:
         v, n = self.orders[0], mpf(n)
-        return self.through(_power(v, n), _times(n, _power, v, n - 1), _times(n * (n - 1), _power, v, n - 2))
+        return self.through(_power(v, n), times(n, _power, v, n - 1), times(n * (n - 1), _power, v, n - 2))
 
     def __abs__(self) -> Jet:
         return -self if self.orders[0] < 0 else self
@@ -95,7 +95,7 @@ class Jet:
     __hash__ = None  # type: ignore[assignment]
 
 
-def _times(a: Number, b: Any, *arguments: Any) -> Number:
+def times(a: Number, b: Any, *arguments: Any) -> Number:
     """a * b, or a * b(*arguments); 0 where a is 0 whatever b is."""
     if a == 0:
         return mpf(0)
@@ -107,7 +107,7 @@ def _power(base: Number, exponent: Number) -> Number:
 
 
 def _leibniz(a: Sequence[Number], b: Sequence[Number]) -> tuple[Number, Number, Number]:
-    return _times(a[0], b[0]), _times(a[1], b[0]) + _times(b[1], a[0]), _times(a[2], b[0]) + 2 * _times(a[1], b[1]) + _times(b[2], a[0])
+    return times(a[0], b[0]), times(a[1], b[0]) + times(b[1], a[0]), times(a[2], b[0]) + 2 * times(a[1], b[1]) + times(b[2], a[0])
 
 
 def number(x: Number) -> Number:

@@ -3,8 +3,8 @@
 A domain is named as in the definitions: "real", "exponents" (reals whose exponential is finite), "positive", "above_minus_one" and "unit"
 for losses of elements, "logits", "log_probs" and "probs" for losses of rows of classes, "masks" (logits) and "mask_probs" for losses of
 whole regions, "frames" (logits) and "frame_log_probs" for losses of sequences; targets are "binary", "signs", "unit", "real", "counts",
-"labels", "distribution" or "logits". Vectors are rows too; their targets are "vectors", "signs" (one for each row) or "none". Rows may also
-have "lists" of labels, or a "relevance" of every entry.
+"labels", "distribution", "logits" or "log_probs". Vectors are rows too; their targets are "vectors", "signs" (one for each row) or "none".
+Rows may also have "lists" of labels, or a "relevance" of every entry.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ ROWS = ("logits", "log_probs", "probs", "vectors")
 FRAMES = ("frames", "frame_log_probs")
 WHOLE = ("masks", "mask_probs", *FRAMES)
 DOMAINS = ("real", "exponents", "positive", "above_minus_one", "unit", *ROWS, *WHOLE)
-TARGETS = ("binary", "signs", "unit", "real", "counts", "labels", "distribution", "logits", "vectors", "none", "lists", "relevance")
+LOGS = ("logits", "log_probs")
+TARGETS = ("binary", "signs", "unit", "real", "counts", "labels", "distribution", *LOGS, "vectors", "none", "lists", "relevance")
 LARGEST = 80.0  # of exponents
 POINTS = ("edges", "grid", "random", "digits")
 
@@ -153,9 +154,10 @@ def _rows(domains: Sequence[str], targets: str, name: str, rng: np.random.Genera
         t: Any = np.arange(len(rows), dtype=np.int64) % classes
         if name == "edges":
             rows, t = np.repeat(rows, classes, axis=0), np.tile(np.arange(classes, dtype=np.int64), len(rows))
-    elif targets == "logits":  # rows that nearly agree, and rows that do not
+    elif targets in LOGS:  # rows that nearly agree, and rows that do not
         t = rows + 0.125 * rng.standard_normal(rows.shape)
         t[::3] = rng.permutation(rows)[::3]
+        t = t - np.logaddexp.reduce(t, axis=1, keepdims=True) if targets == "log_probs" else t
     elif targets in ("binary", "relevance", "lists"):
         t = row_targets(targets, rows.shape, rng)
     else:
@@ -278,7 +280,7 @@ def _digits(domains: Sequence[str], targets: str) -> list[Any]:
     log_probs = logits - np.log(np.sum(np.exp(logits), axis=1, keepdims=True))
     predictions = dict.fromkeys(("logits", "real", "exponents", "vectors"), logits)
     predictions |= {"log_probs": log_probs, "probs": np.exp(log_probs), "unit": 1 / (1 + np.exp(-logits))}
-    kinds: dict[str, Any] = {"labels": labels, "binary": hot, "relevance": 2.0 * hot, "logits": logits / 2, "none": None}
+    kinds: Any = {"labels": labels, "binary": hot, "relevance": 2.0 * hot, "logits": logits / 2, "log_probs": np.log(soft), "none": None}
     kinds |= dict.fromkeys(("unit", "distribution", "vectors"), soft)
     kinds["lists"] = np.where(np.arange(10) == 0, labels[:, None], -1)
     kinds["signs"] = np.where(labels < 5, 1, -1) if domains[0] == "vectors" else 2 * hot - 1

@@ -19,8 +19,9 @@ differ by no more than the sum of their bounds. There is no NaN, and no zero or 
 
 `gamma` is that of the focal losses. `spread` is how far a logit lies below the maximum of its row, as far as it counts: spread/2 is
 counted in relative epsilons (up to twice as many ulps), and a focal loss has it 1 + gamma times. "Soft" are targets that are neither
-labels nor signs nor 0 and 1, and all targets of regression. For losses of overlaps "given" is the activation; where `smooth` is 0 every
-class is there, since an absent one has the loss 1 as long as its probabilities do not underflow, and then 0.
+labels nor signs nor 0 and 1, and all targets of regression. "Given" are the predictions, of divergences also the targets; for losses of
+overlaps it is the activation, and where `smooth` is 0 every class is there, since an absent one has the loss 1 as long as its
+probabilities do not underflow, and then 0.
 
 Results within 8 bits of the smallest normal number are set apart (14 bits for the Hessian diagonal of focal losses, 40 for soft targets
 of focal losses from probabilities, 26 for the divergence, 20 for changed logits): a factor or a correction of them may be subnormal, and

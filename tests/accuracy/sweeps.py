@@ -18,7 +18,7 @@ import numpy as np
 from arrayloss.check.accuracy import Batch
 from arrayloss.check.definitions import DEFINITIONS, Definition
 from arrayloss.check.libraries import rounded
-from arrayloss.check.points import FRAMES, LARGEST, ROWS, Problem, batches, row_targets
+from arrayloss.check.points import FRAMES, LARGEST, LOGS, ROWS, Problem, batches, row_targets
 from arrayloss.check.ulp import FORMATS
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -31,6 +31,8 @@ CLASSES, LENGTH = 3, 4  # of a sample of regions
 MARGINS = (0.0, 1e-3, 1.0, 4.0, 8.3, 17.0, 17.4, 30.0, 60.0, 80.0, 300.0, 700.0)
 NAMES = {
     "given",
+    "targets_given",
+    "elementwise",
     "activation",
     "axis",
     "pool_axes",
@@ -142,7 +144,7 @@ def _elements(
             x, t = np.concatenate([size, near[keep]]), np.concatenate([t, t[keep]])
     elif kind == "unit":
         t = np.concatenate([[0.0, 1.0], units(dtype, dense, rng), 0.5 + np.array([-0.125, 0.0, 0.125])])
-        own = _as_held(1 / (1 + np.exp(-np.clip(x, -700, 700))) if definition.predictions[0] == "real" else x, dtype)
+        own = _as_held(1 / (1 + np.exp(-np.clip(x, -700, 700))) if definition.predictions[0] != "unit" else x, dtype)
         x, t = np.tile(x, 3), np.concatenate([rng.choice(t, (2, len(x))).ravel(), own])  # the last where the gradient has its zero
     else:
         t = np.zeros_like(x)
@@ -182,13 +184,15 @@ def _rows(definition: Definition, kind: str, classes: int, dtype: str, dense: bo
         top = x.argmax(axis=1)
         other = (top + rng.integers(1, classes, len(x))) % classes
         return (np.concatenate([x, x]),), np.concatenate([top, other])
-    if kind == "logits":  # equal, nearly equal and other rows
+    if kind in LOGS:  # equal, nearly equal and other rows
         away = np.resize([0.0, *np.geomspace(1e-30, 30.0, 11)], len(x))[:, None] * rng.standard_normal(x.shape)
-        near: Floats = rounded(x + away * np.where(rng.random(x.shape) < 0.3, np.abs(x), 1), dtype).astype(np.float64)
-        return (np.concatenate([x, x]),), np.concatenate([near, rng.permutation(x)])
+        near: Floats = x + away * np.where(rng.random(x.shape) < 0.3, np.abs(x), 1)
+        t: Floats = np.concatenate([near, rng.permutation(x)])
+        t = t - np.logaddexp.reduce(t, axis=1, keepdims=True) if kind == "log_probs" else t
+        return (np.concatenate([x, x]),), rounded(t, dtype).astype(np.float64)
     if kind in ("binary", "relevance", "lists"):
         return (x,), row_targets(kind, x.shape, rng)
-    t: Floats = rounded(rng.dirichlet(np.full(classes, 0.7), len(x)), dtype).astype(np.float64)
+    t = rounded(rng.dirichlet(np.full(classes, 0.7), len(x)), dtype).astype(np.float64)
     hot = np.eye(classes)[np.where(rng.random(len(x)) < 0.7, x.argmax(axis=1), rng.integers(0, classes, len(x)))]
     return (np.concatenate([x, x]),), np.concatenate([t, hot])
 

@@ -59,7 +59,7 @@ def test_overlaps_are_their_textbooks():
 
 
 def test_a_divergence_is_that_of_its_probabilities():
-    (definition,) = DEFINITIONS["kl_divergence"]
+    definition = DEFINITIONS["kl_divergence"][0]
     with mpmath.workdps(60):
         x, t = [mpf(1), mpf(-2), mpf(0.5)], [mpf(0), mpf(3), mpf(-1)]
         q, p = ([mpmath.exp(v) / sum(map(mpmath.exp, row)) for v in row] for row in (x, t))

@@ -34,6 +34,7 @@ TARGETS: dict[str, list[Any]] = {
     "real": [0.125, 0.625, -90.5],
 }
 TARGETS |= {"labels": [0, 1, 2], "logits": [(0.0, 0.0, 0.0), (1.0, -1.0, 0.0), (-40.0, 0.0, 1e-6), (90.0, 0.0, 0.0)]}
+TARGETS["log_probs"] = [(-0.5, -1.5, -2.0), (-1.0, -1e-6, -40.0), (-80.0, -0.25, -3.0)]
 TARGETS["distribution"] = [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.125, 0.625, 0.25), (1 - 1e-6, 0.0, 1e-6)]
 DOMAINS: dict[str, list[Any]] = {"real": SIZES, "positive": [1.0], "unit": PROBABILITIES, "logits": [(x, 0.0, 0.0) for x in SIZES]}
 DOMAINS |= {"exponents": [x for x in SIZES if abs(x) <= 80], "above_minus_one": [-1 + 2.0**-24, -0.5, 0.0, 1e-6, 7.0, 1e4]}
