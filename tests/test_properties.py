@@ -176,7 +176,9 @@ def violations(definition: Definition, options: Any, properties: Properties) -> 
         yield f"lipschitz: no gradient is larger than {steepest:.17g}"
     if low < properties.lower or (properties.lower == -inf and low > -1 and definition.loss not in WITH_LONGER_ROWS):
         yield f"lower: the least value is {low:.17g}"
-    if high > properties.upper * (1 + 1e-15) or (properties.upper == inf and high < 50):
+    if high > properties.upper * (1 + 1e-15) or (
+        properties.upper == inf and high < 50 and not options.get("log")
+    ):  # larger regions have more
         yield f"upper: the largest value is {high:.17g}"
     for name, order in (("differentiable", 1), ("twice_differentiable", 2)):
         jump = max(_jump(elements, order) for elements in samples)

@@ -7,6 +7,7 @@ long as axis 0 is pooled: those of a data set seen in batches add up to the over
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from math import inf
 from typing import Any, Literal, Unpack
 
 from arrayloss.core import special
@@ -73,8 +74,11 @@ def _kernel(soft_labels: bool, squared: bool = False) -> Callable[..., Iterator[
     return kernels[form]
 
 
-def _tversky(xp: Any, tp: Array, fp: Array, fn: Array, *fixed: Array, alpha: Any, beta: Any, smooth: Any, gain: Any = 1.0) -> Iterator[Any]:
-    """1 - (gain * TP + smooth) / (gain * TP + alpha * FP + beta * FN + smooth). `fixed`: sums that have no derivative."""
+def _tversky(
+    xp: Any, *sums: Array, alpha: Any, beta: Any, smooth: Any, gain: Any = 1, gamma: Any = 1.0, log: bool = False
+) -> Iterator[Any]:
+    """A power of 1 - s or of -log(s), s = (gain * TP + smooth) / (gain * TP + alpha * FP + beta * FN + smooth). Other sums are fixed."""
+    tp, fp, fn, *fixed = sums
     miss = alpha * fp + beta * fn
     hit = gain * tp + smooth
     # miss / (hit + miss) from the quotient of the smaller by the larger: autodiff of it cancels nothing either
@@ -82,22 +86,19 @@ def _tversky(xp: Any, tp: Array, fp: Array, fn: Array, *fixed: Array, alpha: Any
     less, more = xp.where(is_better, miss, hit), xp.where(is_better, hit, miss)
     is_empty = more == 0  # nothing predicted and nothing there is a perfect overlap, and flat
     ratio = xp.where(is_empty, 0.0, special.quotient(xp, less, xp.where(is_empty, 1.0, more)))
-    yield xp.where(is_better, ratio, 1.0) / (1 + ratio)
+    is_apart = ~is_better & (ratio == 0)  # nothing in common
+    base = xp.log1p(ratio) - xp.log(xp.where(is_better | is_apart, 1.0, ratio)) if log else xp.where(is_better, ratio, 1.0) / (1 + ratio)
+    base = base if type(gamma) is float and gamma == 1 else xp.where(base < 0, 0.0, base)  # of probabilities an ulp above 1
+    value = special.power(xp, base, gamma)
+    yield xp.where(is_apart, inf, value) if log else value
     whole = xp.where(is_empty, 1.0, hit + miss)
-    share = hit / whole / whole  # the square of `whole` may underflow
-    yield (-gain * (miss / whole / whole), alpha * share, beta * share, *[None for _ in fixed])
-
-
-def _focal_tversky(xp: Any, tp: Array, fp: Array, fn: Array, gamma: Any, **parameters: Any) -> Iterator[Any]:
-    steps = _tversky(xp, tp, fp, fn, **parameters)
-    base = next(steps)
-    base = xp.where(base < 0, 0.0, base)  # of probabilities an ulp above 1
-    yield special.power(xp, base, gamma)
     scale = gamma * special.power(xp, base, gamma - 1)  # at a perfect overlap, where gamma < 1 has no slope, it is flat
-    yield tuple([scale * d for d in next(steps)])
+    divisor = xp.where(is_empty | is_apart, 1.0, hit) if log else whole
+    hits, misses = (scale * (a / whole / divisor) for a in (hit, miss))  # the square of `whole` may underflow
+    yield (-gain * misses, alpha * hits, beta * hits, *[None for _ in fixed])
 
 
-def _properties(activation: str | None, smooth: Any, gamma: Any = 1.0, soft_labels: bool = False, **_: Any) -> Properties:
+def _properties(activation: Any, smooth: Any, gamma: Any = 1.0, soft_labels: bool = False, log: bool = False, **_: Any) -> Properties:
     """Empty overlaps without `smooth`, and perfect ones under a power, have no slope; from logits neither is reached.
 
     The form for soft labels has a kink where p = t.
@@ -105,7 +106,7 @@ def _properties(activation: str | None, smooth: Any, gamma: Any = 1.0, soft_labe
     of_logits = activation in ("softmax", "sigmoid")
     is_smooth = not hasattr(smooth, "dtype") and smooth > 0
     once, twice = (of_logits or (is_smooth and not hasattr(gamma, "dtype") and (gamma == 1 or gamma >= n)) for n in (1, 2))
-    return Properties(differentiable=once and not soft_labels, twice_differentiable=twice and not soft_labels, upper=1.0)
+    return Properties(differentiable=once and not soft_labels, twice_differentiable=twice and not soft_labels, upper=inf if log else 1.0)
 
 
 @loss(properties=_properties)
@@ -117,13 +118,15 @@ def dice_loss(
     squared: bool = False,
     soft_labels: bool = False,
     smooth: Real = 1.0,
+    log: bool = False,
+    gamma: Real = 1.0,
     **options: Unpack[OverlapOptions],
 ) -> Array:
     """Dice loss of whole regions, pooled over the batch: segmentation. One Dice per sample and class: `pool_axes=(2, 3)` in N x C x H x W.
 
     .. code-block:: text
 
-        loss = 1 - (2 * TP + smooth) / (P + T + smooth),   P = TP + FP = sum p,   T = TP + FN = sum t
+        loss = (1 - s)**gamma, or (-log(s))**gamma,   s = (2 * TP + smooth) / (P + T + smooth),   P = TP + FP = sum p,   T = TP + FN = sum t
 
     Gradient: finite everywhere, from logits with all its digits on confident elements. 0 where prediction and target are empty.
     Source: F. Milletari, N. Navab, S.-A. Ahmadi, V-Net, 3DV 2016, section 3 (with squares); L. R. Dice, Ecology 26, 1945.
@@ -144,6 +147,9 @@ def dice_loss(
         flat, where p = t. Without it, and without `squared`, it is neither: it falls until p is 0 or 1.
     smooth : number >= 0 or 0-d array, added above and below the line
         With 0, or a tiny number, an empty target does not push false positives down.
+    log : bool
+        -log(s) in the place of 1 - s, with all digits of a near-perfect overlap. Where nothing overlaps it is infinite, and flat.
+    gamma : number > 0 or 0-d array, the power of the loss of each overlap. Below 1 it raises small losses, above 1 it lowers them
     {options}
 
     >>> import numpy as np
@@ -155,6 +161,7 @@ def dice_loss(
     array([0.4885, 0.9143])
     """
     parameters: dict[str, Any] = {"alpha": 1.0, "beta": 1.0, "smooth": at_least(smooth, 0), "gain": 2.0}
+    parameters |= {"log": choice("log", log, (True, False)), "gamma": positive(gamma)}
     return overlap(_kernel(soft_labels, squared), _tversky, predictions, targets, activation, options, **parameters)
 
 
@@ -167,20 +174,22 @@ def jaccard_loss(
     squared: bool = False,
     soft_labels: bool = False,
     smooth: Real = 1.0,
+    log: bool = False,
+    gamma: Real = 1.0,
     **options: Unpack[OverlapOptions],
 ) -> Array:
     """Jaccard loss, 1 - intersection / union, pooled over the batch. One per sample and class: `pool_axes=(2, 3)` in N x C x H x W.
 
     .. code-block:: text
 
-        loss = 1 - (TP + smooth) / (P + T - TP + smooth),   P = TP + FP = sum p,   T = TP + FN = sum t
+        loss = (1 - s)**gamma, or (-log(s))**gamma,   s = (TP + smooth) / (P + T - TP + smooth),   P = sum p,   T = sum t
 
     Gradient: finite everywhere, from logits with all its digits on confident elements. 0 where prediction and target are empty.
     Source: M. A. Rahman, Y. Wang, Optimizing Intersection-Over-Union in Deep Neural Networks for Image Segmentation, ISVC 2016, equation 3.
 
     Parameters
     ----------
-    predictions, targets, activation, soft_labels, smooth
+    predictions, targets, activation, soft_labels, smooth, log, gamma
         As for `dice_loss`.
     squared : bool
         Sums of squares below the line: sum p**2 + sum t**2 - TP. False positives and negatives are then sums of (p - t)**2.
@@ -191,6 +200,7 @@ def jaccard_loss(
     0.190476
     """
     parameters: dict[str, Any] = {"alpha": 1.0, "beta": 1.0, "smooth": at_least(smooth, 0)}
+    parameters |= {"log": choice("log", log, (True, False)), "gamma": positive(gamma)}
     return overlap(_kernel(soft_labels, squared), _tversky, predictions, targets, activation, options, **parameters)
 
 
@@ -204,20 +214,22 @@ def tversky_loss(
     beta: Real,
     soft_labels: bool = False,
     smooth: Real = 1.0,
+    log: bool = False,
+    gamma: Real = 1.0,
     **options: Unpack[OverlapOptions],
 ) -> Array:
     """Dice with a price for each kind of error, pooled over the batch. One per sample and class: `pool_axes=(2, 3)` in N x C x H x W.
 
     .. code-block:: text
 
-        loss = 1 - (TP + smooth) / (TP + alpha * FP + beta * FN + smooth)
+        loss = (1 - s)**gamma, or (-log(s))**gamma,   s = (TP + smooth) / (TP + alpha * FP + beta * FN + smooth)
 
     Gradient: finite everywhere, from logits with all its digits on confident elements. 0 where prediction and target are empty.
     Source: S. S. M. Salehi, D. Erdogmus, A. Gholipour, Tversky Loss Function for Image Segmentation, MLMI 2017, equation 4.
 
     Parameters
     ----------
-    predictions, targets, activation, soft_labels, smooth
+    predictions, targets, activation, soft_labels, smooth, log, gamma
         As for `dice_loss`.
     alpha, beta : numbers >= 0 or 0-d arrays
         Weights of false positives and of false negatives; some libraries have them the other way round. Both 1/2 are Dice (with half
@@ -229,6 +241,7 @@ def tversky_loss(
     0.375
     """
     parameters: dict[str, Any] = {"alpha": at_least(alpha, 0), "beta": at_least(beta, 0), "smooth": at_least(smooth, 0)}
+    parameters |= {"log": choice("log", log, (True, False)), "gamma": positive(gamma)}
     return overlap(_kernel(soft_labels), _tversky, predictions, targets, activation, options, **parameters)
 
 
@@ -267,7 +280,7 @@ def focal_tversky_loss(
     0.468782
     """
     parameters: dict[str, Any] = {"alpha": at_least(alpha, 0), "beta": at_least(beta, 0), "smooth": at_least(smooth, 0)}
-    return overlap(_kernel(soft_labels), _focal_tversky, predictions, targets, activation, options, gamma=positive(gamma), **parameters)
+    return overlap(_kernel(soft_labels), _tversky, predictions, targets, activation, options, gamma=positive(gamma), **parameters)
 
 
 def _overlap_and_volume(xp: Any, x: Array, t: Array, axis: int | None, labels: bool, **options: Any) -> Iterator[Any]:
