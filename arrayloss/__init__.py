@@ -13,7 +13,7 @@ from .frontend.loss import Loss, Properties, loss
 from .frontend.outputs import Outputs, outputs
 from .losses.binary import binary_cross_entropy, sigmoid_cross_entropy, sigmoid_focal_loss
 from .losses.contrastive import circle_loss, ntxent_loss
-from .losses.count import absolute_percentage_error, poisson_nll_loss, squared_log_error
+from .losses.count import absolute_percentage_error, gamma_nll_loss, poisson_nll_loss, squared_log_error
 from .losses.divergence import kl_divergence
 from .losses.linear import linear_cross_entropy
 from .losses.margin import (
@@ -36,7 +36,16 @@ from .losses.multiclass_margin import (
 )
 from .losses.multiclass_variants import generalized_cross_entropy, poly1_cross_entropy
 from .losses.ranking import ranking_softmax_loss
-from .losses.regression import absolute_error, gaussian_nll_loss, huber_loss, log_cosh_loss, smooth_l1_loss, squared_error
+from .losses.regression import (
+    absolute_error,
+    epsilon_insensitive_loss,
+    gaussian_nll_loss,
+    huber_loss,
+    log_cosh_loss,
+    smooth_l1_loss,
+    squared_error,
+)
+from .losses.robust import cauchy_loss, charbonnier_loss, geman_mcclure_loss, pseudo_huber_loss, welsch_loss, wing_loss
 from .losses.segmentation import dice_loss, focal_tversky_loss, generalized_dice_loss, jaccard_loss, tversky_loss
 from .losses.sequence import ctc_loss
 from .losses.sparsemax import sparsemax_loss
@@ -61,6 +70,8 @@ __all__ = [
     "absolute_error",
     "absolute_percentage_error",
     "binary_cross_entropy",
+    "cauchy_loss",
+    "charbonnier_loss",
     "circle_loss",
     "class_balanced_weights",
     "cosine_distance",
@@ -69,10 +80,13 @@ __all__ = [
     "ctc_loss",
     "define",
     "dice_loss",
+    "epsilon_insensitive_loss",
     "exponential_loss",
     "fenchel_young",
     "focal_tversky_loss",
+    "gamma_nll_loss",
     "gaussian_nll_loss",
+    "geman_mcclure_loss",
     "generalized_cross_entropy",
     "generalized_dice_loss",
     "hardest",
@@ -103,6 +117,7 @@ __all__ = [
     "perceptron_loss",
     "poisson_nll_loss",
     "poly1_cross_entropy",
+    "pseudo_huber_loss",
     "ranking_softmax_loss",
     "sigmoid_cross_entropy",
     "sigmoid_focal_loss",
@@ -119,4 +134,6 @@ __all__ = [
     "triplet_margin_with_distance_loss",
     "tversky_loss",
     "use_engine",
+    "welsch_loss",
+    "wing_loss",
 ]

@@ -31,6 +31,9 @@ COUNTS = np.array([0.0, 1.0, 3.0, 0.0, 7.5])
         (al.margin_ranking_loss, ([0.0, 0.0], [0.0, 0.0], [1, -1]), {}, [[-1.0, 1.0], [1.0, -1.0]]),
         (al.margin_ranking_loss, ([-0.25, INF], [1e-28, 0.0], [-1, -1]), {"margin": 0.25}, [[0.0, 1.0], [0.0, -1.0]]),
         (al.poisson_nll_loss, ([0.0], [0.0]), {"given": "rate"}, [[1.0]]),
+        (al.wing_loss, ([0.0, 2.0, -2.0], [0.0, 0.0, 0.0]), {"width": 2.0}, [[0.0, 1.0, -1.0]]),
+        (al.epsilon_insensitive_loss, ([0.5, -0.5, 0.0], [0.0, 0.0, 0.0]), {"epsilon": 0.5}, [[0.0, 0.0, 0.0]]),
+        (al.epsilon_insensitive_loss, ([1.0, 2.0], [1.0, 1.0]), {"epsilon": 0.0}, [[0.0, 1.0]]),
     ],
 )
 def test_slopes_at_kinks(loss: Any, arrays: Any, options: dict[str, Any], gradients: Any) -> None:
@@ -50,6 +53,15 @@ def test_slopes_at_kinks(loss: Any, arrays: Any, options: dict[str, Any], gradie
         (al.poisson_nll_loss, ([0.0, 0.0], [0.0, 1.0]), {"given": "rate"}, [0.0, INF], [1.0, -INF]),
         (al.squared_log_error, ([-1.0, -2.0], [0.0, 0.0]), {}, [INF, NAN], [-INF, NAN]),
         (al.absolute_percentage_error, ([1.0], [0.0]), {}, [INF], [INF]),
+        (al.pseudo_huber_loss, ([INF, -INF], [0.0, 0.0]), {"delta": 2.0}, [INF, INF], [2.0, -2.0]),
+        (al.charbonnier_loss, ([INF, 0.0], [0.0, INF]), {"scale": 2.0}, [INF, INF], [1.0, -1.0]),
+        (al.cauchy_loss, ([INF, 0.0], [0.0, INF]), {}, [INF, INF], [0.0, 0.0]),
+        (al.welsch_loss, ([INF, 0.0], [0.0, INF]), {}, [1.0, 1.0], [0.0, 0.0]),
+        (al.geman_mcclure_loss, ([INF, 0.0], [0.0, INF]), {}, [2.0, 2.0], [0.0, 0.0]),
+        (al.wing_loss, ([INF, 0.0], [0.0, INF]), {}, [INF, INF], [1.0, -1.0]),
+        (al.epsilon_insensitive_loss, ([INF, 0.0], [0.0, INF]), {}, [INF, INF], [1.0, -1.0]),
+        (al.gamma_nll_loss, ([-INF, -INF, INF, -1e3], [0.0, 1.0, 1.0, 0.0]), {}, [-INF, INF, INF, -1e3], [1.0, -INF, 1.0, 1.0]),
+        (al.gamma_nll_loss, ([0.0, 0.0, INF], [0.0, 1.0, 1.0]), {"given": "mean"}, [-INF, INF, INF], [INF, -INF, 0.0]),
     ],
 )
 def test_limits(loss: Any, arrays: Any, options: dict[str, Any], values: Any, gradient: Any) -> None:
@@ -76,6 +88,8 @@ def test_the_forms_of_a_gaussian_agree() -> None:
             assert al.gaussian_nll_loss(X, second, COUNTS, given=given, full=full) == pytest.approx(expected, rel=1e-14)
 
 
+SCALED = al.charbonnier_loss, al.cauchy_loss, al.welsch_loss, al.geman_mcclure_loss
+ROBUST = (*SCALED, al.pseudo_huber_loss, al.wing_loss, al.epsilon_insensitive_loss)
 PARAMETERS: list[tuple[Any, Any, dict[str, float]]] = [
     (al.smooth_l1_loss, X, {"beta": 0.5}),
     (al.smooth_l1_loss, X, {"beta": 0.0}),
@@ -83,6 +97,10 @@ PARAMETERS: list[tuple[Any, Any, dict[str, float]]] = [
     (al.hinge_loss, SIGNS, {"margin": 0.5}),
     (al.smooth_hinge_loss, SIGNS, {"smoothing": 0.5}),
     (al.hinge_embedding_loss, SIGNS, {"margin": 0.5}),
+    (al.pseudo_huber_loss, X, {"delta": 0.5}),
+    *[(loss, X, {"scale": 0.5}) for loss in SCALED],
+    (al.wing_loss, X, {"width": 0.5, "curvature": 0.25}),
+    (al.epsilon_insensitive_loss, X, {"epsilon": 0.5}),
 ]
 
 
@@ -97,7 +115,35 @@ def test_parameters_may_be_arrays(loss: Any, targets: Any, options: dict[str, fl
             np.testing.assert_allclose(xp.numpy(a), b, rtol=1e-15)
 
 
-@pytest.mark.parametrize("loss", [al.smooth_l1_loss, al.smooth_hinge_loss, al.hinge_loss, al.poisson_nll_loss, al.squared_log_error])
+@pytest.mark.parametrize(("loss", "targets", "options"), [p for p in PARAMETERS if p[0] in ROBUST])
+def test_parameters_learn(loss: Any, targets: Any, options: dict[str, float]) -> None:
+    """Their derivatives, and those of targets, are those of differences."""
+    import torch
+
+    x, t = torch.tensor(X + 0.3), torch.tensor(targets[::-1].copy(), requires_grad=True)
+    own = [torch.tensor(value, requires_grad=True, dtype=torch.float64) for value in options.values()]
+    assert torch.autograd.gradcheck(lambda t, *own: loss(x, t, **dict(zip(options, own, strict=True))), (t, *own))
+
+
+@pytest.mark.parametrize("loss", ROBUST)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_errors_of_any_size_neither_overflow_nor_vanish(loss: Any, dtype: str) -> None:
+    x = np.array([-1e30, -1e10, -1e-10, 1e-10, 1e10, 1e30], dtype)
+    value, gradient = loss.value_and_grad(x, np.zeros_like(x), reduction="none")
+    with np.errstate(all="raise"):
+        assert (np.isfinite(value) & np.isfinite(gradient)).all()
+    is_flat = (value > 0) & (gradient == 0)  # far from the target a slope may underflow
+    assert (is_flat <= (np.abs(x) > 1)).all()
+    assert ((value > 0) | (loss is al.epsilon_insensitive_loss)).all()
+    learned = BACKENDS["torch"].array(x)
+    t = (0 * learned).requires_grad_()
+    loss(learned, t, reduction="sum").backward()
+    assert t.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "loss", [al.smooth_l1_loss, al.smooth_hinge_loss, al.hinge_loss, al.poisson_nll_loss, al.squared_log_error, al.gamma_nll_loss, *ROBUST]
+)
 @pytest.mark.parametrize("engine", ["numpy", "compiled"])
 def test_nan_stays(loss: Any, engine: str, request: pytest.FixtureRequest) -> None:
     if engine == "compiled":

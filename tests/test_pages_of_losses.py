@@ -17,7 +17,14 @@ from arrayloss.check.libraries import LIBRARIES
 from arrayloss.frontend.loss import REGISTRY
 
 DOCS = Path(__file__).parents[1] / "docs"
-MODULES = {"F": "torch.nn.functional", "optax": "optax", "keras": "keras", "monai": "monai.losses", "metrics": "sklearn.metrics"}
+MODULES = {
+    "F": "torch.nn.functional",
+    "optax": "optax",
+    "keras": "keras",
+    "monai": "monai.losses",
+    "kornia": "kornia.losses",
+    "metrics": "sklearn.metrics",
+}
 LEARNED = ("x", "y", "p", "a", "b", "c", "image", "features", "layer", "rates", "v", "frames", "batch")
 SAME = [
     pytest.param(*row, id=f"{page.stem}-{row[0]}-{row[1]}", marks=() if row[0] in ("F", "metrics") else pytest.mark.exhaustive)

@@ -114,16 +114,19 @@ def test_scikit_learn_metrics() -> None:
     deviance = metrics.mean_poisson_deviance(t + 1, x)
     best = al.poisson_nll_loss(t + 1, t + 1, given="rate")
     np.testing.assert_allclose(2 * (al.poisson_nll_loss(x, t + 1, given="rate") - best), deviance, rtol=1e-12)
+    best = al.gamma_nll_loss(w, w, given="mean", weights=t)
+    deviance = metrics.mean_gamma_deviance(w, x, sample_weight=t)
+    np.testing.assert_allclose(2 * (al.gamma_nll_loss(x, w, given="mean", weights=t) - best), deviance, rtol=1e-12)
 
 
 def test_scikit_learn_losses_of_boosting() -> None:
     """Loss, gradient and Hessian; its loss of labels 0 and 1 is ours of signs, and its exponential has half the margin."""
     losses = pytest.importorskip("sklearn._loss.loss")
     x, t, w, labels = X.ravel(), COUNTS.ravel(), RATES.ravel(), (SIGNS.ravel() == 1).astype(float)
-    poisson = losses.HalfPoissonLoss()
-    np.testing.assert_allclose(al.poisson_nll_loss(x, t, reduction="none"), poisson.loss(t, x), rtol=1e-12)
-    for ours, peer in zip(al.poisson_nll_loss.grad_and_hess(x, t, weights=w), poisson.gradient_hessian(t, x, sample_weight=w), strict=True):
-        np.testing.assert_allclose(ours, peer, rtol=1e-12)
+    for loss, peer, y in ((al.poisson_nll_loss, losses.HalfPoissonLoss(), t), (al.gamma_nll_loss, losses.HalfGammaLoss(), t + 0.5)):
+        np.testing.assert_allclose(loss(x, y, reduction="none"), peer.loss(y, x), rtol=1e-12)
+        for ours, theirs in zip(loss.grad_and_hess(x, y, weights=w), peer.gradient_hessian(y, x, sample_weight=w), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-12)
     exponential = losses.ExponentialLoss()
     np.testing.assert_allclose(al.exponential_loss(x, labels == 1, reduction="none"), exponential.loss(labels, x), rtol=1e-12)
     gradient, hessian = exponential.gradient_hessian(labels, x)
@@ -133,17 +136,30 @@ def test_scikit_learn_losses_of_boosting() -> None:
     np.testing.assert_allclose(al.absolute_error(x, t, reduction="none"), losses.AbsoluteError().loss(t, x), rtol=1e-12)
 
 
-def test_scikit_learn_losses_of_linear_classifiers() -> None:
+def test_scikit_learn_losses_of_linear_models() -> None:
     """Its modified Huber loss is four times the smooth hinge."""
     losses = pytest.importorskip("sklearn.linear_model._sgd_fast")
-    pairs = (
+    signs = (
         (losses.Hinge(1.0), al.hinge_loss, 1),
         (losses.Hinge(0.0), al.perceptron_loss, 1),
         (losses.SquaredHinge(1.0), al.squared_hinge_loss, 1),
+        (losses.ModifiedHuber(), al.smooth_hinge_loss.bind(smoothing=2.0), 4),
     )
-    pairs += ((losses.ModifiedHuber(), al.smooth_hinge_loss.bind(smoothing=2.0), 4),)
-    for peer, ours, factor in pairs:
-        theirs = [peer.py_loss(p, y) for p, y in zip(X.ravel(), SIGNS.ravel().astype(float), strict=True)]
-        slopes = [peer.py_dloss(p, y) for p, y in zip(X.ravel(), SIGNS.ravel().astype(float), strict=True)]
-        np.testing.assert_allclose(factor * ours(X.ravel(), SIGNS.ravel(), reduction="none"), theirs, rtol=1e-12)
-        np.testing.assert_allclose(factor * ours.grad_and_hess(X.ravel(), SIGNS.ravel())[0], slopes, rtol=1e-12)
+    tubes = (
+        (losses.EpsilonInsensitive(0.5), al.epsilon_insensitive_loss.bind(epsilon=0.5), 1),
+        (losses.SquaredEpsilonInsensitive(0.5), al.epsilon_insensitive_loss.bind(epsilon=0.5, squared=True), 1),
+    )
+    for t, pairs in ((SIGNS.ravel().astype(float), signs), (Y.ravel(), tubes)):
+        for peer, ours, factor in pairs:
+            theirs = [peer.py_loss(p, y) for p, y in zip(X.ravel(), t, strict=True)]
+            slopes = [peer.py_dloss(p, y) for p, y in zip(X.ravel(), t, strict=True)]
+            np.testing.assert_allclose(factor * ours(X.ravel(), t, reduction="none"), theirs, rtol=1e-12)
+            np.testing.assert_allclose(factor * ours.grad_and_hess(X.ravel(), t)[0], slopes, rtol=1e-12)
+
+
+def test_scipy_pseudo_huber() -> None:
+    special = pytest.importorskip("scipy.special")
+    for delta in (0.3, 2.0):
+        np.testing.assert_allclose(
+            al.pseudo_huber_loss(X, Y, delta=delta, reduction="none"), special.pseudo_huber(delta, X - Y), rtol=1e-12
+        )

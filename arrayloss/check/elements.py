@@ -16,6 +16,7 @@ __all__: list[str] = []  # they are reached through `definitions`
 
 Number = Any
 EXACT = Bound(0, 0)
+FOUR, OF_TERMS = Promise.of_all(Bound(4, 4)), Bound(4, 4, ZEROS, of_terms=True)
 
 
 def distance(a: Number, b: Number) -> Number:
@@ -35,6 +36,56 @@ def absolute_error(x: Number, t: Number) -> Number:
 def smooth_l1_loss(x: Number, t: Number, beta: float = 1.0) -> Number:
     r, b = distance(x, t), mpf(beta)
     return (x - t) ** 2 / (2 * b) if r <= b and b else r - b / 2
+
+
+TUBE = Promise(OF_TERMS, OF_TERMS, EXACT)
+
+
+@define("epsilon_insensitive_loss", "real", "real", {"epsilon": 0.125}, {"epsilon": 0.5, "squared": True}, promise=TUBE)
+def epsilon_insensitive_loss(x: Number, t: Number, epsilon: float, squared: bool = False) -> Number:
+    z = 1 * distance(x, t) - mpf(epsilon)  # not an argument any more: it is rounded before epsilon is taken away
+    return 0 * z if z <= 0 else z * z if squared else z
+
+
+CUBED = "the difference, and its inverse, are rounded before they are cubed"
+SQUARES = 70  # more digits, for the square of 1e-30 beside 1
+
+
+@define("charbonnier_loss", "real", "real", {}, {"scale": 0.25}, promise=FOUR._replace(hess=Bound(7, 7, CUBED)))
+def charbonnier_loss(x: Number, t: Number, scale: float = 1.0) -> Number:
+    with mpmath.extradps(SQUARES):
+        return ((x - t) ** 2 + mpf(scale) ** 2) ** 0.5 - scale
+
+
+@define("pseudo_huber_loss", "real", "real", {}, {"delta": 0.25}, promise=FOUR._replace(hess=Bound(7, 7, CUBED)))
+def pseudo_huber_loss(x: Number, t: Number, delta: float = 1.0) -> Number:
+    return delta * charbonnier_loss(x, t, delta)
+
+
+@define("cauchy_loss", "real", "real", {}, {"scale": 0.25}, promise=FOUR._replace(hess=OF_TERMS))
+def cauchy_loss(x: Number, t: Number, scale: float = 1.0) -> Number:
+    return log1p(((x - t) / scale) ** 2 / 2)
+
+
+@define("welsch_loss", "real", "real", {}, {"scale": 0.25}, promise=FOUR._replace(hess=OF_TERMS))
+def welsch_loss(x: Number, t: Number, scale: float = 1.0) -> Number:
+    with mpmath.extradps(SQUARES):
+        return 1 - exp(-(((x - t) / scale) ** 2) / 2)
+
+
+GEMAN = Promise(Bound(4, 4), Bound(6, 6, CUBED), Bound(5, 5, f"{CUBED}; {ZEROS}", of_terms=True))
+
+
+@define("geman_mcclure_loss", "real", "real", {}, {"scale": 0.25}, promise=GEMAN)
+def geman_mcclure_loss(x: Number, t: Number, scale: float = 1.0) -> Number:
+    with mpmath.extradps(SQUARES):
+        return 2 - 8 / (((x - t) / scale) ** 2 + 4)
+
+
+@define("wing_loss", "real", "real", {}, {"width": 0.75, "curvature": 2.0}, promise=FOUR)
+def wing_loss(x: Number, t: Number, width: float = 5.0, curvature: float = 0.5) -> Number:
+    a, w, c = distance(x, t), mpf(width), mpf(curvature)
+    return w * log1p(a / c) if a < w else a - w + w * log1p(w / c)
 
 
 PERCENTAGE = Promise(Bound(2, 2), Bound(4, 4), Bound(5, 5))
@@ -62,7 +113,6 @@ def squared_log_error(x: Number, t: Number) -> Number:
 
 # -- likelihoods ---------------------------------------------------------------------------------------------------------
 
-LIKELIHOOD = Bound(4, 4, ZEROS, of_terms=True)
 SQUARED_EXP = "an exponential is squared, and NumPy's in float32 has errors of 2.5 ulp"
 OF_LOG = Bound(4, 4, f"{ZEROS}; {SQUARED_EXP}", of_terms=True, extra={"numpy float32": 3.0})
 
@@ -79,14 +129,20 @@ LOG_RATES, RATES = ([{"given": given, **options} for options in FULL] for given 
 LOG_VARIANCES, SCALES = ([{"given": given, **options} for options in FULL[:2]] for given in ("log_variance", "scale"))
 
 
-@define("poisson_nll_loss", "exponents", "counts", *LOG_RATES, promise=Promise(LIKELIHOOD, LIKELIHOOD, Bound(4, 4)))
+@define("poisson_nll_loss", "exponents", "counts", *LOG_RATES, promise=Promise(OF_TERMS, OF_TERMS, Bound(4, 4)))
 def poisson_nll_loss(x: Number, t: Number, given: str, full: bool | str = False) -> Number:
     return exp(x) - t * x + constant_of(t, full)
 
 
-@define("poisson_nll_loss", "positive", "counts", *RATES, promise=Promise(LIKELIHOOD, LIKELIHOOD, Bound(4, 4)))
+@define("poisson_nll_loss", "positive", "counts", *RATES, promise=Promise(OF_TERMS, OF_TERMS, Bound(4, 4)))
 def poisson_nll_loss_of_rates(x: Number, t: Number, given: str, full: bool | str = False) -> Number:
     return x - t * log(x) + constant_of(t, full)
+
+
+@define("gamma_nll_loss", "exponents", "counts", {"given": "log_mean"}, promise=Promise(OF_TERMS, OF_TERMS, Bound(4, 4)))
+@define("gamma_nll_loss", "positive", "counts", {"given": "mean"}, promise=Promise.of_all(OF_TERMS))
+def gamma_nll_loss(x: Number, t: Number, given: str) -> Number:
+    return x + t * exp(-x) if given == "log_mean" else log(x) + t / x
 
 
 @define("gaussian_nll_loss", "real exponents", "real", *LOG_VARIANCES, promise=Promise.of_all(OF_LOG))
@@ -94,7 +150,7 @@ def gaussian_nll_loss_of_log(x: Number, s: Number, t: Number, given: str, full: 
     return (s + (x - t) ** 2 * exp(-s) + (mpmath.log(2 * mpmath.pi) if full else 0)) / 2
 
 
-@define("gaussian_nll_loss", "real positive", "real", *SCALES, promise=Promise.of_all(LIKELIHOOD))
+@define("gaussian_nll_loss", "real positive", "real", *SCALES, promise=Promise.of_all(OF_TERMS))
 def gaussian_nll_loss_of_scale(x: Number, d: Number, t: Number, given: str, full: bool = False) -> Number:
     return log(d) + ((x - t) / d) ** 2 / 2 + (mpmath.log(2 * mpmath.pi) / 2 if full else 0)
 

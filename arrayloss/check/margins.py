@@ -189,7 +189,7 @@ def cosine(a: Numbers, b: Numbers) -> Number:
         return Jet(value.orders, terms)
 
 
-COSINE = Bound(4, 4, ANGLE, of_terms=True, underflow=26)
+COSINE = Bound(5, 4, ANGLE, of_terms=True, underflow=26)
 
 
 @define("cosine_distance", "vectors", "vectors", promise=Promise(COSINE, COSINE))

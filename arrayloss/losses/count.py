@@ -116,6 +116,45 @@ def poisson_nll_loss(
     return elementwise(kernel, predictions, targets, options, full=choice("full", full, (False, True, "stirling")))
 
 
+def _gamma_nll(xp: Any, x: Array, t: Array, is_log: bool) -> Iterator[Array]:
+    share = special.multiply_no_nan(xp, t, xp.exp(-x)) if is_log else special.divide(xp, t, x, 0.0)
+    yield share + xp.where(share == inf, 0.0, x if is_log else xp.log(x))  # where both are infinite, the logarithm is outweighed
+    yield 1 - share if is_log else (1 - share) / x
+    yield share if is_log else (2 * share - 1) / x / x
+
+
+@loss(properties=lambda given, **_: Properties(convex=given == "log_mean", lower=-inf))
+def gamma_nll_loss(
+    predictions: Array, targets: Array, *, given: Literal["log_mean", "mean"] = "log_mean", **options: Unpack[ElementOptions]
+) -> Array:
+    """Negative log-likelihood of a gamma distribution: durations, sums of money. An error of a factor costs the same everywhere.
+
+    .. code-block:: text
+
+        loss = x + t * exp(-x)      given log_mean
+        loss = log(x) + t / x       given mean
+
+    It is that of shape 1, an exponential distribution; another shape multiplies it and adds a constant of t. The least loss of a target
+    is log(t) + 1, and twice the difference to it is the gamma deviance.
+    Gradient: 1 - t * exp(-x) given log_mean, (1 - t / x) / x given mean. The second derivatives are t * exp(-x) and (2 * t / x - 1) / x**2.
+    Source: P. McCullagh, J. A. Nelder, Generalized Linear Models, 2nd edition, 1989, section 8.3.
+
+    Parameters
+    ----------
+    predictions : array, floating point
+        The logarithm x of the expected number, any number; or that number, x > 0, which is not clipped.
+    targets : array, the shape of `predictions`: numbers t >= 0; the loss of 0 is the logarithm alone
+    given : "log_mean" or "mean"
+    {options}
+
+    >>> import numpy as np
+    >>> gamma_nll_loss(np.array([0.0, 1.0]), np.array([2.0, 0.0]), reduction="none")
+    array([2., 1.])
+    """
+    is_log = choice("given", given, ("log_mean", "mean")) == "log_mean"
+    return elementwise(_gamma_nll, predictions, targets, options, is_log=is_log)
+
+
 def _squared_log_error(xp: Any, x: Array, t: Array) -> Iterator[Array]:
     is_positive, size = special.split_sign(xp, x - t)
     far = xp.log1p(size / (1 + xp.where(is_positive, t, x)))  # the difference of two logarithms, of which the smaller one is left out

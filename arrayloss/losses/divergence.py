@@ -19,7 +19,7 @@ Form = Literal["logits", "log_probs", "probs"]
 FORMS = ("logits", "log_probs", "probs")
 
 
-def _two_sum(a: Array, b: Array) -> tuple[Array, Array]:
+def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
     """a + b rounded, and what rounding took (Knuth). There are no products: a compiler's fused multiply-add changes nothing."""
     rounded = a + b
     part = rounded - a
@@ -64,7 +64,7 @@ def _divergence_of_logits(xp: Any, x: Array, t: Array, axis: int, temperature: A
     def from_place(a: Array, is_in: Array, place: Array) -> tuple[Array, ...]:
         """`high, low`: the difference from the entry at a place, where it is constant: no derivatives cancel; its exp; the others' sum."""
         here = special.arange_along(xp, a, axis) == place
-        high, low = (xp.where(here, zeros, b) for b in _two_sum(a, -special.gather_label(xp, a, place, axis)))
+        high, low = (xp.where(here, zeros, b) for b in two_sum(a, -special.gather_label(xp, a, place, axis)))
         e = xp.where(is_in, _exp(xp, high, low, temperature), zeros)
         return high, low, e, xp.sum(xp.where(here, zeros, e), axis=axis, keepdims=True)
 
@@ -72,20 +72,20 @@ def _divergence_of_logits(xp: Any, x: Array, t: Array, axis: int, temperature: A
     d_x, low_x, _, _ = from_place(x, in_x, t_top)
     _, _, e_x, s_x = from_place(x, in_x, x_top)
     x_max, low_max = (special.gather_label(xp, a, x_top, axis) for a in (d_x, low_x))
-    gap, rest = _two_sum(xp.where(both, d_x, zeros), -xp.where(both, d_t, zeros))
-    gap, rest = _two_sum(gap, rest + xp.where(both, low_x - low_t, zeros))
+    gap, rest = two_sum(xp.where(both, d_x, zeros), -xp.where(both, d_t, zeros))
+    gap, rest = two_sum(gap, rest + xp.where(both, low_x - low_t, zeros))
     mean = center = xp.sum(e_t * gap, axis=axis, keepdims=True) / (1 + s_t)
     far_value = (x_max - mean) / temperature + (xp.log1p(s_x) - xp.log1p(s_t))  # the divergence, without its digits where it is small
     is_near = (far_value < 8) & is_finite
     mean, x_max = xp.where(is_near, mean, 0.0), xp.where(is_near, x_max, 0.0)
-    y, missing = _two_sum(gap, -mean)  # log(q / p) up to a constant, its mean under the target 0
+    y, missing = two_sum(gap, -mean)  # log(q / p) up to a constant, its mean under the target 0
     y = y + (missing + rest)
     more = xp.where(is_near, xp.sum(e_t * y, axis=axis, keepdims=True) / (1 + s_t), 0.0)  # what rounding left of the mean
     y = (y - more) / temperature
 
     # log(E[exp(y)]): what exp(y) is above 1 + y is never negative, so nothing cancels in the sum
     is_inside = (y > -1) & (y < 3) & both
-    shift, missing = _two_sum(x_max, -mean)
+    shift, missing = two_sum(x_max, -mean)
     weighted = e_x * _exp(xp, shift, low_max + missing - more, temperature)  # e_t * exp(y), where one is 0 and the other infinite
     above = e_t * _expm1_pair(xp, xp.where(is_inside, y, zeros))[1]
     above = xp.where(is_inside, above, weighted - e_t * (1 + xp.where(is_inside, zeros, y)))

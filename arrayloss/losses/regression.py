@@ -76,6 +76,47 @@ def absolute_error(predictions: Array, targets: Array, **options: Unpack[Element
     return elementwise(_absolute_error, predictions, targets, options)
 
 
+def _epsilon_insensitive(xp: Any, x: Array, t: Array, epsilon: Any, squared: bool) -> Iterator[Array]:
+    r = x - t
+    z = r - special.clip(xp, r, -epsilon, epsilon)  # beyond the tube, with the sign of r
+    sign = special.sign(xp, z)
+    yield z * z if squared else sign * z
+    yield 2 * z if squared else sign
+    yield 2 * sign * sign if squared else xp.zeros_like(z)
+
+
+def _epsilon_insensitive_properties(squared: bool, **_: Any) -> Properties:
+    return Properties(convex=True, lipschitz=None if squared else 1.0, differentiable=squared, twice_differentiable=False)
+
+
+@loss(properties=_epsilon_insensitive_properties)
+def epsilon_insensitive_loss(
+    predictions: Array, targets: Array, *, epsilon: float | Array = 0.1, squared: bool = False, **options: Unpack[ElementOptions]
+) -> Array:
+    """Absolute or squared error beyond a tube around the target: support vector regression. Inside the tube nothing costs.
+
+    .. code-block:: text
+
+        loss = z  or, squared, z**2;   z = max(0, |x - t| - epsilon)
+
+    Gradient: the sign of x - t where z > 0, times 2 * z if squared, else 0. The second derivative is 2 where z > 0 if squared, else 0.
+    Source: V. N. Vapnik, The Nature of Statistical Learning Theory, 1995, chapter 6.
+
+    Parameters
+    ----------
+    predictions, targets : arrays of one shape, floating point predictions
+    epsilon : number >= 0, or 0-d array: half the width of the tube; 0 is the absolute or squared error
+    squared : bool
+    {options}
+
+    >>> import numpy as np
+    >>> epsilon_insensitive_loss(np.array([0.2, -3.0]), np.zeros(2), epsilon=0.5, reduction="none")
+    array([0. , 2.5])
+    """
+    own = {"epsilon": at_least(epsilon, 0), "squared": choice("squared", squared, (True, False))}
+    return elementwise(_epsilon_insensitive, predictions, targets, options, **own)
+
+
 def _smooth_l1(xp: Any, x: Array, t: Array, beta: Any) -> Iterator[Array]:
     is_array = hasattr(beta, "dtype")
     if not is_array and beta == 0:

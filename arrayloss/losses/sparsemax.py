@@ -9,7 +9,7 @@ from arrayloss.frontend.build import rows
 from arrayloss.frontend.loss import Properties, loss
 from arrayloss.frontend.options import RowOptions
 
-from .divergence import _limit, _two_sum
+from .divergence import _limit, two_sum
 
 Array = Any
 
@@ -25,7 +25,7 @@ def _sparsemax(xp: Any, x: Array, axis: int) -> tuple[Array, Array, Array, Array
     argmax = xp.expand_dims(xp.argmax(x, axis=axis), axis=axis)
     largest = special.gather_label(xp, x, argmax, axis)
     is_max = special.arange_along(xp, x, axis) == argmax
-    below, low = _two_sum(xp.where(is_out, largest, x), -largest)
+    below, low = two_sum(xp.where(is_out, largest, x), -largest)
     v = xp.where(is_out, -float("inf"), (1 + below) + low)
     size = special.arange_along(xp, x, axis) + 1
     falling = -xp.sort(-v, axis=axis)

@@ -48,6 +48,11 @@ def is_plain(options: Options) -> bool:
     return set(options) <= NAMES
 
 
+def knot_of(options: Options) -> float:
+    """The distance from the target at which a loss changes its formula."""
+    return next((float(options[name]) for name in ("delta", "beta", "epsilon", "width") if name in options), 1.0)
+
+
 @cache
 def sweeps(dtype: str, loss: str, dense: bool = True) -> tuple[Batch, ...]:
     """All sweeps of a loss; with `dense=False` about a fifth of the points."""
@@ -150,7 +155,7 @@ def _elements(
         t = np.zeros_like(x)
         away = _as_held(np.exp(rng.uniform(-9, 9, len(x))), dtype)
         near: Floats = rounded(away + x * away * 1e-3, dtype).astype(np.float64)
-        knot = options.get("delta", options.get("beta", 1.0))
+        knot = knot_of(options)
         kinks = _neighbours([knot, knot / 2, 2 * knot], dtype)
         x = np.concatenate([x, near, away, kinks, -kinks])
         t = np.concatenate([t, away, away, 0 * kinks, 0 * kinks])
