@@ -108,7 +108,7 @@ def errors(p: Any, q: Any, t: Any, squared: bool = False, soft_labels: bool = Fa
     return ((missed**2).sum(), mpf(0)) if squared else (((1 - t) * p).sum(), (t * q).sum())
 
 
-def power_of(missed: Number, shared: Number, log: bool = False, gamma: float = 1.0) -> Number:
+def raised(missed: Number, shared: Number, log: bool = False, gamma: float = 1.0) -> Number:
     """A power of the share of what is missed, or of -log of the other one."""
     return (log1p(missed / shared) if log else share(missed, shared)) ** mpf(gamma)
 
@@ -116,23 +116,20 @@ def power_of(missed: Number, shared: Number, log: bool = False, gamma: float = 1
 @overlap({}, {"smooth": 0.0}, {"squared": True}, {"squared": True, "smooth": 0.0}, {"soft_labels": True}, {"log": True, "gamma": 2.0})
 def dice_loss(p: Any, q: Any, t: Any, smooth: float = 1.0, squared: bool = False, soft_labels: bool = False, **power: Any) -> Number:
     """1 - (2 I + smooth) / (P + T + smooth), which is E / (E + 2 I + smooth) with the errors E = P + T - 2 I."""
-    shared = 2 * (np.minimum(p, t) if soft_labels else p * t).sum() + mpf(smooth)
-    return power_of(sum(errors(p, q, t, squared, soft_labels)), shared, **power)
+    return raised(sum(errors(p, q, t, squared, soft_labels)), 2 * (np.minimum(p, t) if soft_labels else p * t).sum() + mpf(smooth), **power)
 
 
 @overlap({}, {"smooth": 0.0}, {"squared": True}, {"soft_labels": True}, {"log": True})
 def jaccard_loss(p: Any, q: Any, t: Any, smooth: float = 1.0, squared: bool = False, soft_labels: bool = False, **power: Any) -> Number:
     """1 - (I + smooth) / (P + T - I + smooth)."""
-    shared = (np.minimum(p, t) if soft_labels else p * t).sum() + mpf(smooth)
-    return power_of(sum(errors(p, q, t, squared, soft_labels)), shared, **power)
+    return raised(sum(errors(p, q, t, squared, soft_labels)), (np.minimum(p, t) if soft_labels else p * t).sum() + mpf(smooth), **power)
 
 
 @overlap(PRICES, {"alpha": 1.5, "beta": 0.25, "smooth": 0.0}, PRICES | {"soft_labels": True}, PRICES | {"log": True})
 def tversky_loss(p: Any, q: Any, t: Any, alpha: float, beta: float, smooth: float = 1.0, soft_labels: bool = False, **power: Any) -> Number:
     """1 - (TP + smooth) / (TP + alpha FP + beta FN + smooth)."""
     fp, fn = errors(p, q, t, soft_labels=soft_labels)
-    shared = (np.minimum(p, t) if soft_labels else p * t).sum() + mpf(smooth)
-    return power_of(mpf(alpha) * fp + mpf(beta) * fn, shared, **power)
+    return raised(mpf(alpha) * fp + mpf(beta) * fn, (np.minimum(p, t) if soft_labels else p * t).sum() + mpf(smooth), **power)
 
 
 @overlap(PRICES, {"alpha": 0.5, "beta": 0.5, "gamma": 2.0, "smooth": 0.0}, per_gamma=2.0)

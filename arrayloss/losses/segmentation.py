@@ -74,9 +74,7 @@ def _kernel(soft_labels: bool, squared: bool = False) -> Callable[..., Iterator[
     return kernels[form]
 
 
-def _tversky(
-    xp: Any, *sums: Array, alpha: Any, beta: Any, smooth: Any, gain: Any = 1, gamma: Any = 1.0, log: bool = False
-) -> Iterator[Any]:
+def _tversky(xp: Any, *sums: Any, alpha: Any, beta: Any, smooth: Any, gain: Any = 1, gamma: Any = 1.0, log: Any = False) -> Iterator[Any]:
     """A power of 1 - s or of -log(s), s = (gain * TP + smooth) / (gain * TP + alpha * FP + beta * FN + smooth). Other sums are fixed."""
     tp, fp, fn, *fixed = sums
     miss = alpha * fp + beta * fn
