@@ -117,9 +117,7 @@ CHANGED = within_spread(*3 * [Bound(400, 800, "offsets round logits again: by 3e
 
 @define("softmax_cross_entropy", "logits", CHOICE, *CHANGES, promise=CHANGED)
 @define("softmax_cross_entropy", "logits", CHOICE, {}, WEIGHTS, SMOOTHED, BOTH, promise=CROSS_ENTROPIES, soft=CROSS_ENTROPIES.with_zeros())
-def softmax_cross_entropy(
-    x: Numbers, t: Any, class_weights: Any = None, label_smoothing: float = 0.0, z_loss: float = 0, **own: Any
-) -> Number:
+def softmax_cross_entropy(x: Numbers, t: Any, class_weights: Any = None, label_smoothing: Any = 0, z_loss: Any = 0, **own: Any) -> Number:
     if own:
         margins = zip(own.get("label_margins", [0] * len(x)), shares(t, len(x)), own["logit_offsets"], strict=True)
         x = [v if "softcap" not in own else tanh(v / own["softcap"]) * own["softcap"] for v in x]
@@ -162,9 +160,7 @@ def softmax_focal_loss(x: Numbers, t: Any, gamma: float = 2.0, alpha: Any = None
 
 
 @define("softmax_focal_loss", "probs", CHOICE, PROBS, HALVES, CLIP | SMOOTHED, promise=Promise(Bound(5, 5), Bound(5, 5)))
-def softmax_focal_loss_of_probs(
-    p: Numbers, t: Any, given: str, gamma: float = 2.0, alpha: Any = None, clip: float = 0.0, **e: float
-) -> Number:
+def softmax_focal_loss_of_probs(p: Numbers, t: Any, given: str, gamma: float = 2.0, alpha: Any = None, clip: Any = 0, **e: Any) -> Number:
     p = [clipped(v, clip) for v in p]
     return expected(t, lambda c: -((1 - p[c]) ** mpf(gamma)) * log(p[c]), len(p), alpha, **e)
 

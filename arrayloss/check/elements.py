@@ -129,14 +129,10 @@ LOG_RATES, RATES = ([{"given": given, **options} for options in FULL] for given 
 LOG_VARIANCES, SCALES = ([{"given": given, **options} for options in FULL[:2]] for given in ("log_variance", "scale"))
 
 
+@define("poisson_nll_loss", "positive", "counts", *RATES, promise=Promise(OF_TERMS, OF_TERMS, Bound(4, 4)))
 @define("poisson_nll_loss", "exponents", "counts", *LOG_RATES, promise=Promise(OF_TERMS, OF_TERMS, Bound(4, 4)))
 def poisson_nll_loss(x: Number, t: Number, given: str, full: bool | str = False) -> Number:
-    return exp(x) - t * x + constant_of(t, full)
-
-
-@define("poisson_nll_loss", "positive", "counts", *RATES, promise=Promise(OF_TERMS, OF_TERMS, Bound(4, 4)))
-def poisson_nll_loss_of_rates(x: Number, t: Number, given: str, full: bool | str = False) -> Number:
-    return x - t * log(x) + constant_of(t, full)
+    return (exp(x) - t * x if given == "log_rate" else x - t * log(x)) + constant_of(t, full)
 
 
 @define("gamma_nll_loss", "exponents", "counts", {"given": "log_mean"}, promise=Promise(OF_TERMS, OF_TERMS, Bound(4, 4)))

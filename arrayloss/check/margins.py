@@ -106,14 +106,10 @@ OF_PROBS = Promise.of_all(Bound(4, 4))
 FLATTENED = within_spread(Bound(12, 12, WIDEST, at_most=(70.0, 520.0)), GENERALIZED, GENERALIZED.with_zeros())
 
 
-@define("generalized_cross_entropy", "logits", "labels", *[{"q": q} for q in (0.7, 0.0, 1.0, 0.125)], promise=FLATTENED)
-def generalized_cross_entropy(x: Numbers, t: int, q: float = 0.7) -> Number:
-    return box_cox(Row(x).log_loss(t), q)
-
-
 @define("generalized_cross_entropy", "probs", "labels", {"given": "probs"}, {"given": "probs", "q": 1.0}, CLIP, promise=OF_PROBS)
-def generalized_cross_entropy_of_probs(p: Numbers, t: int, given: str, q: float = 0.7, clip: float = 0.0) -> Number:
-    return box_cox(-log(clipped(p[t], clip)), q)
+@define("generalized_cross_entropy", "logits", "labels", *[{"q": q} for q in (0.7, 0.0, 1.0, 0.125)], promise=FLATTENED)
+def generalized_cross_entropy(x: Numbers, t: int, q: float = 0.7, given: str = "logits", clip: float = 0.0) -> Number:
+    return box_cox(Row(x).log_loss(t) if given == "logits" else -log(clipped(x[t], clip)), q)
 
 
 def box_cox(loss: Number, q: float) -> Number:
@@ -219,7 +215,7 @@ def distance(a: Numbers, b: Numbers, kind: Any, eps: float = 0.0) -> Number:
     return total([v * v if kind == 2 else v if kind == 1 else v ** mpf(kind) for v in sizes]) ** (1 / mpf(kind))
 
 
-def triplet(a: Numbers, p: Numbers, n: Numbers, margin: float, swap: bool, kind: Any, eps: float = 0.0) -> Number:
+def triplet(a: Numbers, p: Numbers, n: Numbers, kind: Any, margin: float = 1.0, swap: bool = False, eps: float = 0.0) -> Number:
     """Behind the distances."""
     far = [distance(a, n, kind, eps), *([distance(p, n, kind, eps)] if swap else [])]
     nearest = [v for v in far if number(v) == min(map(number, far))]
@@ -233,10 +229,8 @@ NORMS: tuple[dict[str, Any], ...] = {}, {"p": 1.0, "margin": 0.25}, {"p": 3.0, "
 
 
 @define("triplet_margin_loss", THREE, "none", *NORMS, promise=Promise(TRIPLET, OF_POWER))
-def triplet_margin_loss(
-    a: Numbers, p_: Numbers, n: Numbers, margin: float = 1.0, p: float = 2.0, swap: bool = False, eps: float = 0.0
-) -> Number:
-    return triplet(a, p_, n, margin, swap, p, eps)
+def triplet_margin_loss(a: Numbers, p_: Numbers, n: Numbers, p: float = 2.0, **options: Any) -> Number:
+    return triplet(a, p_, n, p, **options)
 
 
 TWO_COSINES = Bound(4, 4, f"{ANGLE}; two cosines", extra={"jax": 4.0}).with_zeros(underflow=26)
@@ -244,7 +238,5 @@ DISTANCES: tuple[dict[str, Any], ...] = {}, {"distance_function": "squared"}, {"
 
 
 @define("triplet_margin_with_distance_loss", THREE, "none", *DISTANCES, promise=Promise(TRIPLET, TWO_COSINES))
-def triplet_margin_with_distance_loss(
-    a: Numbers, p: Numbers, n: Numbers, distance_function: str | None = None, margin: float = 1.0, swap: bool = False
-) -> Number:
-    return triplet(a, p, n, margin, swap, 2 if distance_function is None else distance_function)
+def triplet_margin_with_distance_loss(a: Numbers, p: Numbers, n: Numbers, distance_function: Any = 2, **options: Any) -> Number:
+    return triplet(a, p, n, distance_function, **options)
