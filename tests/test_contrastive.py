@@ -54,10 +54,19 @@ def ntxent(e: Any, labels: Any, keys: Any = None, key_labels: Any = None, temper
         yield mpmath.fsum(map(mpmath.log1p, rest)), len(positives)
 
 
-def circle(e: Any, labels: Any, keys: Any = None, key_labels: Any = None, margin: float = 0.4, gamma: float = 80.0, **_: Any) -> Any:
+def circle(
+    e: Any,
+    labels: Any,
+    keys: Any = None,
+    key_labels: Any = None,
+    margin: float = 0.4,
+    gamma: float = 80.0,
+    normalize: bool = True,
+    **_: Any,
+) -> Any:
     """The loss and the weight of every anchor."""
     m, g = mpmath.mpf(margin), mpmath.mpf(gamma)
-    for positives, negatives in pairs(e, labels, keys, key_labels):
+    for positives, negatives in pairs(e, labels, keys, key_labels, normalize):
         above = mpmath.fsum([mpmath.exp(g * max(s + m, 0) * (s - m)) for s in negatives])
         below = mpmath.fsum([mpmath.exp(-g * max(1 + m - s, 0) * (s - 1 + m)) for s in positives])
         yield mpmath.log1p(above * below), float(bool(positives and negatives))
@@ -69,6 +78,7 @@ CASES = {
     "ntxent, products": (ntxent_loss, ntxent, {"normalize": False, "temperature": 2.0}),
     "circle": (circle_loss, circle, {}),
     "circle, full gradient": (circle_loss, circle, {"constant_weights": False, "gamma": 8.0, "margin": 0.25}),
+    "circle, products": (circle_loss, circle, {"normalize": False, "gamma": 0.25}),
 }
 every_case = pytest.mark.parametrize(("loss", "definition", "options"), CASES.values(), ids=list(CASES))
 smooth = pytest.mark.parametrize(("loss", "options"), [(loss, options) for loss, _, options in list(CASES.values())[1:] if options])

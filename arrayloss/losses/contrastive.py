@@ -82,7 +82,7 @@ def _of_pairs(
         raise TypeError("keys and key_labels must be passed together")
     arrays = {"embeddings": embeddings, "keys": keys, "labels": labels, "key_labels": key_labels}
     arrays = {n: a for n, a in arrays.items() if a is not None}
-    own |= {"rows": rows, "normalize": normalize, "block": rows_of(block)}
+    own |= {"rows": rows, "normalize": choice("normalize", normalize, (True, False)), "block": rows_of(block)}
     call = coupled(_pairs, arrays, options, additive=keys is not None, has_weights=True, **own)
     for name, width, a, t in (("", None, embeddings, labels), ("key_", None if keys is None else embeddings.shape[1:], keys, key_labels)):
         if a is not None:
@@ -164,7 +164,6 @@ def ntxent_loss(
     0.322003
     """
     own = {"temperature": positive(temperature)}
-    choice("normalize", normalize, (True, False))
     return _of_pairs(_ntxent, embeddings, labels, keys, key_labels, options, block, normalize, **own)
 
 
@@ -189,6 +188,7 @@ def circle_loss(
     margin: Real = 0.4,
     gamma: Real = 80.0,
     constant_weights: bool = True,
+    normalize: bool = True,
     keys: Array | None = None,
     key_labels: Array | None = None,
     block: int | None = None,
@@ -210,7 +210,7 @@ def circle_loss(
 
     Parameters
     ----------
-    embeddings, labels, keys, key_labels, block
+    embeddings, labels, normalize, keys, key_labels, block
         As for `ntxent_loss`.
     margin : number, or 0-d array: similarities are to be above 1 - margin and below margin
     gamma : number > 0, or 0-d array
@@ -224,4 +224,4 @@ def circle_loss(
     """
     own: dict[str, Any] = {"margin": Parameter(margin), "gamma": positive(gamma)}
     choice("constant_weights", constant_weights, (True, False))
-    return _of_pairs(_circle, embeddings, labels, keys, key_labels, options, block, True, constant_weights=constant_weights, **own)
+    return _of_pairs(_circle, embeddings, labels, keys, key_labels, options, block, normalize, constant_weights=constant_weights, **own)
