@@ -20,6 +20,7 @@ LOSSES = {
     "focal": al.softmax_focal_loss.bind(label_smoothing=0.1),
     "probabilities": al.nll_loss.bind(given="probs", clip=0.01, renormalize=True),
     "divergence": al.kl_divergence,
+    "of log-probabilities": al.kl_divergence.bind(given="log_probs"),
 }
 
 
