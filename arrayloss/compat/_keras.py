@@ -9,6 +9,7 @@ from functools import wraps
 from math import prod
 from typing import Any, ParamSpec
 
+from arrayloss.core import dtypes
 from arrayloss.core.parts import Parts
 
 from ._preset import Library, Native, Preset, Symbol, adapter, as_floats
@@ -77,10 +78,8 @@ def reduced(call: Samples, y_pred: Array, reduction: str | None, sample_weight: 
         own["normalizer"] = adapter(losses).xp.sum(counts)
     elif weights is not None:
         own["normalizer"] = _normalizer(call, reduction, weights, size)
-    if weights is not None and call.shift:
-        call.shift = call.shift * _total(call, reduction, weights)
-    elif call.shift and reduction == "sum":
-        call.shift = call.shift * prod(call.shape)
+    if call.shift:
+        call.shift = _reduced_shift(call, reduction, weights)
     return call
 
 
@@ -93,17 +92,15 @@ def _normalizer(call: Samples, reduction: str, weights: Any, size: int) -> Any:
     return (weights if isinstance(weights, (int, float)) else adapter(weights).xp.sum(weights)) * size
 
 
-def _total(call: Samples, reduction: str | None, weights: Any) -> Any:
-    """What a loss of 1 for every sample would be."""
-    x = call.arrays[0]
-    xp = adapter(x).xp
-    w = weights if hasattr(weights, "shape") else xp.full_like(xp.reshape(x, (-1,))[0], weights)
-    if reduction is None or reduction == "none":
-        return w
-    total = xp.sum(xp.broadcast_to(w, call.shape))
-    if reduction == "sum":
-        return total
-    return total / (xp.sum(w) if reduction == "mean_with_sample_weight" else prod(call.shape))
+def _reduced_shift(call: Samples, reduction: str | None, weights: Any) -> Any:
+    """What the losses of the samples are shifted by, reduced as they are."""
+    shift, count = call.shift if weights is None else weights * call.shift, prod(call.shape)
+    if reduction is None or reduction == "none" or (weights is None and reduction != "sum"):
+        return shift
+    total = adapter(shift).xp.sum(adapter(shift).xp.broadcast_to(shift, call.shape)) if dtypes.is_array(shift) else shift * count
+    if reduction == "mean_with_sample_weight":
+        count = adapter(weights).xp.sum(weights) if hasattr(weights, "shape") else weights
+    return total if reduction == "sum" else total / count
 
 
 class Loss:

@@ -124,6 +124,8 @@ class Native:
     def parts(self) -> Parts:
         if self.summed is not None:
             raise ValueError("reduction must be one that leaves no axis for parts")
+        if dtypes.is_array(self.shift) or (self.shift and self.options.get("reduction") == "sum"):
+            raise NotImplementedError(f"there are no parts: what is added depends on the number of elements, {text_of(self.shift)}")
         parts: Parts = self.loss.parts(*self.arrays, **{n: v for n, v in self.options.items() if n != "normalizer"})
         return parts
 

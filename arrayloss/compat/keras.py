@@ -50,12 +50,12 @@ def _rows(loss: Any, y_true: Array, y_pred: Array, axis: int, back: Any = None, 
     return Samples(loss, (y_pred, y_true), {"axis": axis, **own}, (), (back,), shape=_without(y_pred.shape, axis))
 
 
-def _above(x: Array, low: float) -> tuple[Array, Callable[[Array], Array]]:
-    """Numbers that are at least `low`, and the way back of gradients: 0 where one is below it."""
+def _between(x: Array, low: float, high: float = float("inf")) -> tuple[Array, Callable[[Array], Array]]:
+    """Numbers moved between bounds, and the way back of gradients: 0 where one was outside."""
     if isinstance(x, Symbol):
-        return Symbol(f"maximum({x}, {low:g})", x.shape), lambda g: g
-    xp, is_below = adapter(x).xp, x < low
-    return xp.where(is_below, low, x), lambda g: xp.where(is_below, 0.0, g)
+        return Symbol(f"clip({x}, {low:g}, {high:g})", x.shape), lambda g: g
+    xp, is_low, is_high = adapter(x).xp, x < low, x > high
+    return xp.where(is_low, low, xp.where(is_high, high, x)), lambda g: xp.where(is_low | is_high, 0.0, g)
 
 
 @preset()
@@ -76,8 +76,8 @@ def mean_absolute_percentage_error(y_true: Array, y_pred: Array) -> Samples:
 @preset()
 def mean_squared_logarithmic_error(y_true: Array, y_pred: Array) -> Samples:
     t, x = _ranks(y_true, y_pred)
-    x, back = _above(x, EPSILON)
-    return _elements(al.squared_log_error, _above(t, EPSILON)[0], x, back=back)
+    x, back = _between(x, EPSILON)
+    return _elements(al.squared_log_error, _between(t, EPSILON)[0], x, back=back)
 
 
 @preset(differs="Keras does not divide by norms below 1e-7.")
@@ -129,6 +129,13 @@ def categorical_hinge(y_true: Array, y_pred: Array) -> Samples:
     scores = xp.concat([(1 - t) * x, xp.sum(t * x, axis=-1, keepdims=True)], axis=-1)
     labels = xp.full_like(xp.astype(x[..., 0], xp.int64), x.shape[-1])
     return _rows(al.multiclass_hinge_loss, labels, scores, -1, lambda g: g[..., :-1] * (1 - t) + g[..., -1:] * t)
+
+
+@preset()
+def kl_divergence(y_true: Array, y_pred: Array) -> Samples:
+    t, x = broadcast(*_ranks(y_true, y_pred))
+    p, back = _between(x, EPSILON, 1)
+    return _rows(al.kl_divergence, _between(t, EPSILON, 1)[0], p, -1, back, given="probs", targets_given="probs")
 
 
 @preset()
@@ -328,6 +335,7 @@ LogCosh = class_of("LogCosh", log_cosh)
 Hinge = class_of("Hinge", hinge)
 SquaredHinge = class_of("SquaredHinge", squared_hinge)
 CategoricalHinge = class_of("CategoricalHinge", categorical_hinge)
+KLDivergence = class_of("KLDivergence", kl_divergence)
 Poisson = class_of("Poisson", poisson)
 BinaryCrossentropy = class_of("BinaryCrossentropy", binary_crossentropy, "from_logits label_smoothing axis reduction name dtype")
 BinaryFocalCrossentropy = class_of(

@@ -180,6 +180,40 @@ def softmax_cross_entropy_with_integer_labels(
     return Native(al.softmax_cross_entropy, (*arrays, labels), {"axis": axis, **own, **NONE}, (logits,), _back(back, where))
 
 
+def _divergence(log_predictions: Array, targets: Array, axis: Axes, where: Array | None, absent: float, **own: Any) -> Native:
+    """`absent`: the target of entries that do not count, whose prediction is -inf."""
+    x, t = broadcast(log_predictions, targets)
+    own |= {"given": "log_probs", "targets_given": "probs"} | own
+    if where is not None:
+        xp, where = adapter(x).xp, broadcast(where, x)[0]
+        x, t = xp.where(where, x, -float("inf")), xp.where(where, t, absent)
+    axes = tuple(range(x.ndim)) if axis is None else axis
+    return Native(al.kl_divergence, (x, t), {**own, "axis": axes, **NONE}, (log_predictions,), _back(None, where))
+
+
+KL = "A probability of 0 adds 0, whatever the prediction."
+
+
+@preset(differs=KL)
+def kl_divergence(log_predictions: Array, targets: Array, axis: Axes = -1, where: Array | None = None) -> Native:
+    return _divergence(log_predictions, targets, axis, where, 0.0)
+
+
+@preset(differs=KL)
+def kl_divergence_with_log_targets(log_predictions: Array, log_targets: Array, axis: Axes = -1, where: Array | None = None) -> Native:
+    return _divergence(log_predictions, log_targets, axis, where, -float("inf"), targets_given="log_probs")
+
+
+@preset(differs=KL)
+def generalized_kl_divergence(log_predictions: Array, targets: Array, axis: Axes = -1, where: Array | None = None) -> Native:
+    return _divergence(log_predictions, targets, axis, where, 0.0, generalized=True)
+
+
+@preset(differs=KL)
+def convex_kl_divergence(log_predictions: Array, targets: Array, axis: Axes = -1, where: Array | None = None) -> Native:
+    return _divergence(log_predictions, targets, axis, where, 0.0, generalized=True)
+
+
 def _rows_of_labels(loss: Any, scores: Array, labels: Array) -> Native:
     return Native(loss, (scores, labels), {"axis": -1, **NONE})
 

@@ -209,6 +209,24 @@ def nll_loss(
     return Native(al.nll_loss, (input, target), own | {"reduction": reduction_of(reduction, size_average, reduce)})
 
 
+@preset(shows=["reduction='batchmean'", "reduction='sum', log_target=True"], differs="A probability of 0 adds 0, whatever the prediction.")
+def kl_div(
+    input: Array,
+    target: Array,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    log_target: bool = False,
+) -> Native:
+    arrays, by_batch = broadcast(input, target), reduction == "batchmean" and size_average is None and reduce is None
+    own = {"given": "log_probs", "targets_given": "log_probs" if log_target else "probs", "elementwise": True}
+    if not by_batch:
+        return Native(al.kl_divergence, arrays, own | {"reduction": reduction_of(reduction, size_average, reduce)}, (input,))
+    if input.ndim == 2:  # of rows, whose mean it is
+        return Native(al.kl_divergence, arrays, own | {"elementwise": False, "axis": 1}, (input,))
+    return Native(al.kl_divergence, arrays, own | {"reduction": "sum"}, (input,), scale=1 / input.shape[0] if input.ndim else 1.0)
+
+
 @preset(
     shows=["weight=weight"],
     differs="At a probability of 0 for what is true the loss is inf; PyTorch has 100 there, and slopes of at most 1e12.",
@@ -262,6 +280,7 @@ _ALL: tuple[Preset[Any], ...] = (
     cross_entropy,
     linear_cross_entropy,
     nll_loss,
+    kl_div,
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
     cosine_embedding_loss,

@@ -63,6 +63,7 @@ FORMS: dict[str, tuple[Any, Any, dict[str, Any], np.ndarray]] = {  # targets, pr
     "Hinge": (YES, X, {}, np.maximum(1 - (2 * YES - 1) * X, 0).mean(-1)),
     "SquaredHinge": (2 * YES - 1, X, {}, (np.maximum(1 - (2 * YES - 1) * X, 0) ** 2).mean(-1)),
     "CategoricalHinge": (HOT, X, {}, np.maximum(((1 - HOT) * X).max(-1) - (HOT * X).sum(-1) + 1, 0)),
+    "KLDivergence": (SOFT, P, {}, (SOFT * np.log(SOFT / np.clip(P, E, 1))).sum(-1)),
     "Poisson": (3 * SOFT, P, {}, (P - 3 * SOFT * np.log(P + E)).mean(-1)),
     "BinaryCrossentropy": (HOT, P, {"label_smoothing": 0.1}, bce(0.9 * HOT + 0.05, P).mean(-1)),
     "BinaryFocalCrossentropy": (

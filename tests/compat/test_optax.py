@@ -17,6 +17,7 @@ rng = np.random.default_rng(0)
 X, Y, UNIT = rng.normal(size=(6, 4)) * 2, rng.normal(size=(6, 4)), rng.uniform(0.05, 0.95, size=(6, 4))
 SOFT, LABELS = rng.dirichlet(np.ones(4), size=6), np.array([0, 3, 2, 1, 1, 2])
 SIGNS = np.where(rng.uniform(size=(6, 4)) < 0.5, 1.0, -1.0)
+LOGS = X - np.log(np.exp(X).sum(-1, keepdims=True))
 WHERE = rng.uniform(size=(6, 4)) < 0.7
 WHERE[0] = False
 KEEPS_LABEL = WHERE | np.eye(4, dtype=bool)[LABELS]
@@ -45,6 +46,11 @@ FORMS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("softmax_cross_entropy_with_integer_labels", (X, LABELS), {}),
     ("softmax_cross_entropy_with_integer_labels", (X, LABELS), {"where": KEEPS_LABEL}),
     ("softmax_cross_entropy_with_integer_labels", (IMAGE, np.array([[0, 7, 19], [3, 11, 5]])), {"axis": (3, 1)}),
+    ("kl_divergence", (LOGS, SOFT * WHERE), {}),
+    ("kl_divergence", (IMAGE, MASKS), {"axis": (1, 3)}),
+    ("kl_divergence_with_log_targets", (LOGS, np.log(SOFT)), {"where": WHERE}),
+    ("generalized_kl_divergence", (LOGS, SOFT * WHERE), {"axis": None}),
+    ("convex_kl_divergence", (LOGS, SOFT), {"axis": 0, "where": WHERE}),
     ("multiclass_hinge_loss", (X, LABELS), {}),
     ("multiclass_perceptron_loss", (X, LABELS), {}),
     ("multiclass_sparsemax_loss", (X, LABELS), {}),
@@ -65,9 +71,10 @@ def as_arrays(value: Any, to: Any) -> Any:
     return to(value) if isinstance(value, np.ndarray) else value
 
 
-QUICK = ("squared_error", "l2_loss", "hinge_loss", "sigmoid_binary_cross_entropy", "poly_loss_cross_entropy")  # compile least
+QUICK = "squared_error l2_loss hinge_loss sigmoid_binary_cross_entropy poly_loss_cross_entropy kl_divergence".split()  # compile least
 
 
+@pytest.mark.filterwarnings("ignore:The function convex_kl_divergence is deprecated")
 @pytest.mark.parametrize(
     ("name", "arrays", "options"),
     [pytest.param(*f, id=f"{f[0]}-{i}", marks=() if f[0] in QUICK else pytest.mark.exhaustive) for i, f in enumerate(FORMS)],
