@@ -123,8 +123,8 @@ def test_bind_goes_to_the_terms_that_have_the_option() -> None:
     loss = (0.5 * al.dice_loss.bind(activation="softmax") + al.cross_entropy).bind(axis=1, label_smoothing=0.1)
     expected = 0.5 * al.dice_loss(X, T, activation="softmax", axis=1) + al.cross_entropy(X, T, axis=1, label_smoothing=0.1)
     assert_close(loss(X, T), expected)
-    with pytest.raises(TypeError, match="no term of this combination takes 'gamma'"):
-        loss.bind(gamma=2.0)
+    with pytest.raises(TypeError, match="no term of this combination takes 'delta'"):
+        loss.bind(delta=2.0)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from arrayloss.frontend.loss import REGISTRY
 
 from .compare import check
 from .definitions import DEFINITIONS, Definition
+from .evaluate import FORMS
 from .libraries import LIBRARIES
 from .points import batches
 from .report import Report
@@ -63,9 +64,10 @@ def overview(
 
 
 def forms_of(name: str) -> list[Definition]:
-    """The definitions of a loss, one for each form of its predictions; of an overlap the first one."""
+    """The definitions of a loss, one for each form of its predictions without other options; of an overlap the first one."""
     definitions = DEFINITIONS.get(name, [])
-    return definitions[:1] if definitions and definitions[0].whole else definitions
+    plain = [d for d in definitions if not (d.whole or set(d.options[0]) - set(FORMS))]
+    return plain or definitions[:1]
 
 
 def _mean(name: str, definition: Definition, dtype: str) -> tuple[float, float]:

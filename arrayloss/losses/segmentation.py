@@ -84,9 +84,9 @@ def _tversky(xp: Any, *sums: Any, alpha: Any, beta: Any, smooth: Any, gain: Any 
     less, more = xp.where(is_better, miss, hit), xp.where(is_better, hit, miss)
     is_empty = more == 0  # nothing predicted and nothing there is a perfect overlap, and flat
     ratio = xp.where(is_empty, 0.0, special.quotient(xp, less, xp.where(is_empty, 1.0, more)))
-    is_apart = ~is_better & (ratio == 0)  # nothing in common
+    is_apart = (miss > hit) & (ratio == 0) if log else None  # nothing in common
     base = xp.log1p(ratio) - xp.log(xp.where(is_better | is_apart, 1.0, ratio)) if log else xp.where(is_better, ratio, 1.0) / (1 + ratio)
-    base = base if type(gamma) is float and gamma == 1 else xp.where(base < 0, 0.0, base)  # of probabilities an ulp above 1
+    base = xp.where(base < 0, 0.0, base)  # of probabilities an ulp above 1
     value = special.power(xp, base, gamma)
     yield xp.where(is_apart, inf, value) if log else value
     whole = xp.where(is_empty, 1.0, hit + miss)

@@ -21,6 +21,7 @@ SOFT = {
     "counts": "positive",
     "distribution": "probs",
     "logits": "logits",
+    "log_probs": "log_probs",
 }  # floating-point targets by the domain of predictions
 
 

@@ -1,0 +1,3 @@
+"""What needs other packages than the tests is run by .ci/peers."""
+
+collect_ignore = ["theirs"]
