@@ -12,6 +12,8 @@ import pytest
 
 from arrayloss.compat import torch as compat
 
+from ..helpers import WHOLE_GRAPHS
+
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
 rng = np.random.default_rng(0)
@@ -148,3 +150,35 @@ def test_methods_and_what_it_prints() -> None:
     call = compat.binary_cross_entropy.native(UNIT, SOFT, CLASSES)
     total = compat.binary_cross_entropy.parts(UNIT[:2], SOFT[:2], CLASSES) + compat.binary_cross_entropy.parts(UNIT[2:], SOFT[2:], CLASSES)
     np.testing.assert_allclose(call.finish(total), compat.binary_cross_entropy(UNIT, SOFT, CLASSES), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "arrays"),
+    [
+        ("cross_entropy", (X, LABELS)),
+        ("mse_loss", (X, Y[:1])),
+        ("gaussian_nll_loss", (X, Y, UNIT)),
+        ("cosine_embedding_loss", (X, Y, ROW_SIGNS)),
+    ],
+)
+def test_dask(name: str, arrays: Any) -> None:
+    """Chunks of the batch."""
+    dask = pytest.importorskip("dask.array")
+    loss = compat.LOSSES[name]
+    value, gradient = loss.value_and_grad(*[dask.from_array(a, chunks=(3, *a.shape[1:])) for a in arrays])
+    expected = loss.value_and_grad(*arrays)
+    np.testing.assert_allclose(value, expected[0], rtol=1e-12)
+    for a, b in zip(*[g if isinstance(g, tuple) else (g,) for g in (gradient, expected[1])], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # of PyTorch's compiler itself
+@pytest.mark.parametrize(("name", "arrays"), [("cross_entropy", (X, LABELS)), ("huber_loss", (X, Y)), ("gaussian_nll_loss", (X, Y, UNIT))])
+def test_one_graph_of_a_compiler(name: str, arrays: Any) -> None:
+    loss, tensors = compat.LOSSES[name], [torch.tensor(a) for a in arrays]
+    tensors[0].requires_grad_()
+    value = torch.compile(lambda *a: loss(*a), fullgraph=WHOLE_GRAPHS, backend="aot_eager")(*tensors)
+    torch.testing.assert_close(value, loss(*tensors))
+    value.backward()
+    torch.testing.assert_close(tensors[0].grad, torch.autograd.grad(loss(*tensors), tensors[0])[0])
