@@ -12,7 +12,7 @@ from typing import Any, Literal, Unpack
 
 from arrayloss.core import special
 from arrayloss.frontend.build import overlap
-from arrayloss.frontend.check import at_least, choice, positive
+from arrayloss.frontend.check import at_least, choice, is_number, positive
 from arrayloss.frontend.loss import Properties, loss
 from arrayloss.frontend.options import OverlapOptions
 
@@ -74,7 +74,7 @@ def _kernel(soft_labels: bool, squared: bool = False) -> Callable[..., Iterator[
     return kernels[form]
 
 
-def _tversky(xp: Any, *sums: Any, alpha: Any, beta: Any, smooth: Any, gain: Any = 1, gamma: Any = 1.0, log: Any = False) -> Iterator[Any]:
+def _tversky(xp: Any, *sums: Any, alpha: Any, beta: Any, smooth: Any, gain: Any = 1, gamma: Any = None, log: Any = False) -> Iterator[Any]:
     """A power of 1 - s or of -log(s), s = (gain * TP + smooth) / (gain * TP + alpha * FP + beta * FN + smooth). Other sums are fixed."""
     tp, fp, fn, *fixed = sums
     miss = alpha * fp + beta * fn
@@ -86,14 +86,21 @@ def _tversky(xp: Any, *sums: Any, alpha: Any, beta: Any, smooth: Any, gain: Any 
     ratio = xp.where(is_empty, 0.0, special.quotient(xp, less, xp.where(is_empty, 1.0, more)))
     is_apart = (miss > hit) & (ratio == 0) if log else None  # nothing in common
     base = xp.log1p(ratio) - xp.log(xp.where(is_better | is_apart, 1.0, ratio)) if log else xp.where(is_better, ratio, 1.0) / (1 + ratio)
-    base = xp.where(base < 0, 0.0, base)  # of probabilities an ulp above 1
-    value = special.power(xp, base, gamma)
+    base = base if gamma is None else xp.where(base < 0, 0.0, base)  # of probabilities an ulp above 1
+    value = base if gamma is None else special.power(xp, base, gamma)
     yield xp.where(is_apart, inf, value) if log else value
     whole = xp.where(is_empty, 1.0, hit + miss)
-    scale = gamma * special.power(xp, base, gamma - 1)  # at a perfect overlap, where gamma < 1 has no slope, it is flat
+    # At a perfect overlap, where gamma < 1 has no slope, it is flat
+    scale = 1.0 if gamma is None else gamma * special.power(xp, base, gamma - 1)
     divisor = xp.where(is_empty | is_apart, 1.0, hit) if log else whole
     hits, misses = (scale * (a / whole / divisor) for a in (hit, miss))  # the square of `whole` may underflow
     yield (-gain * misses, alpha * hits, beta * hits, *[None for _ in fixed])
+
+
+def _power(log: bool, gamma: Real) -> dict[str, Any]:
+    """The parameters of a power of a loss, or of its logarithm; none where it stays as it is."""
+    is_plain = not choice("log", log, (True, False)) and is_number(gamma) and gamma == 1
+    return {} if is_plain else {"log": log, "gamma": positive(gamma)}
 
 
 def _properties(activation: Any, smooth: Any, gamma: Any = 1.0, soft_labels: bool = False, log: bool = False, **_: Any) -> Properties:
@@ -159,7 +166,7 @@ def dice_loss(
     array([0.4885, 0.9143])
     """
     parameters: dict[str, Any] = {"alpha": 1.0, "beta": 1.0, "smooth": at_least(smooth, 0), "gain": 2.0}
-    parameters |= {"log": choice("log", log, (True, False)), "gamma": positive(gamma)}
+    parameters |= _power(log, gamma)
     return overlap(_kernel(soft_labels, squared), _tversky, predictions, targets, activation, options, **parameters)
 
 
@@ -198,7 +205,7 @@ def jaccard_loss(
     0.190476
     """
     parameters: dict[str, Any] = {"alpha": 1.0, "beta": 1.0, "smooth": at_least(smooth, 0)}
-    parameters |= {"log": choice("log", log, (True, False)), "gamma": positive(gamma)}
+    parameters |= _power(log, gamma)
     return overlap(_kernel(soft_labels, squared), _tversky, predictions, targets, activation, options, **parameters)
 
 
@@ -239,7 +246,7 @@ def tversky_loss(
     0.375
     """
     parameters: dict[str, Any] = {"alpha": at_least(alpha, 0), "beta": at_least(beta, 0), "smooth": at_least(smooth, 0)}
-    parameters |= {"log": choice("log", log, (True, False)), "gamma": positive(gamma)}
+    parameters |= _power(log, gamma)
     return overlap(_kernel(soft_labels), _tversky, predictions, targets, activation, options, **parameters)
 
 
