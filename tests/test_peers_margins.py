@@ -90,6 +90,7 @@ def logsumexp(xp: Any, x: Any, axis: int) -> Any:
     yield e / xp.sum(e, axis=axis, keepdims=True)
 
 
+@pytest.mark.exhaustive  # compiles for some seconds; the presets of optax are compared by default
 def test_optax() -> None:
     optax = pytest.importorskip("optax")
     import jax
