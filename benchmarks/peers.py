@@ -148,15 +148,15 @@ def numpy_softmax_objective(x: Any, t: Any) -> tuple[Any, Any]:
 
 def sklearn_array_api(name: str, **options: Any) -> Function:
     """Losses of elements and their gradient by a loss of scikit-learn that is written on the array API."""
-    made: dict[str, Any] = {}  # it keeps the targets of its first call as the integers and the masks that it needs
+    made: dict[Any, Any] = {}  # by library: it keeps the targets of its first call as the integers and the masks that it needs
 
     def peer(x: Any, t: Any) -> tuple[Any, Any]:
-        if not made:
+        if type(x) not in made:
             import sklearn._loss.loss
             from array_api_compat import array_namespace
 
-            made["loss"] = getattr(sklearn._loss.loss, name)(xp=array_namespace(x), **options)
-        return made["loss"].loss_gradient(t, x)
+            made[type(x)] = getattr(sklearn._loss.loss, name)(xp=array_namespace(x), **options)
+        return made[type(x)].loss_gradient(t, x)
 
     return peer
 
