@@ -19,6 +19,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+os.environ.setdefault("SCIPY_ARRAY_API", "1")  # what scikit-learn asks for before it computes with tensors
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler that counts allocations reports every start and stop
 
 from .measure import CONDITIONS, cores, versions

@@ -151,12 +151,14 @@ def sklearn_array_api(name: str, **options: Any) -> Function:
     made: dict[Any, Any] = {}  # by library: it keeps the targets of its first call as the integers and the masks that it needs
 
     def peer(x: Any, t: Any) -> tuple[Any, Any]:
+        import sklearn._loss.loss
+
         if type(x) not in made:
-            import sklearn._loss.loss
             from array_api_compat import array_namespace
 
             made[type(x)] = getattr(sklearn._loss.loss, name)(xp=array_namespace(x), **options)
-        return made[type(x)].loss_gradient(t, x)
+        with sklearn.config_context(array_api_dispatch=True):
+            return made[type(x)].loss_gradient(t, x)
 
     return peer
 
