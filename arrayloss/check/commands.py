@@ -231,8 +231,8 @@ def parse_subjects(subjects: Sequence[str]) -> Any:
     pairs = [one(s) for s in subjects]
     if len(pairs) == 1 and pairs[0][0] is None:
         return pairs[0][1]
-    if any(backend is None for backend, _ in pairs):
-        raise ValueError("several functions need their backends: torch=module:function jax=module:function")
+    if len({backend for backend, _ in pairs} - {None}) < len(pairs):
+        raise ValueError("several functions need their backends, one each: torch=module:function jax=module:function")
     return {str(backend): function for backend, function in pairs}
 
 
