@@ -91,9 +91,10 @@ def _tversky(xp: Any, *sums: Any, alpha: Any, beta: Any, smooth: Any, gain: Any 
     yield xp.where(is_apart, inf, value) if log else value
     whole = xp.where(is_empty, 1.0, hit + miss)
     # At a perfect overlap, where gamma < 1 has no slope, it is flat
-    scale = 1.0 if gamma is None else gamma * special.power(xp, base, gamma - 1)
+    scale = None if gamma is None else gamma * special.power(xp, base, gamma - 1)
     divisor = xp.where(is_empty | is_apart, 1.0, hit) if log else whole
-    hits, misses = (scale * (a / whole / divisor) for a in (hit, miss))  # the square of `whole` may underflow
+    hits, misses = (a / whole / divisor for a in (hit, miss))  # the square of `whole` may underflow
+    hits, misses = (hits, misses) if scale is None else (scale * hits, scale * misses)
     yield (-gain * misses, alpha * hits, beta * hits, *[None for _ in fixed])
 
 
