@@ -18,7 +18,7 @@ P = ParamSpec("P")
 INTEGERS = ("bool", "integer")
 
 
-class Unlike(NotImplementedError):  # noqa: N818
+class UnlikeError(NotImplementedError):
     """The number of the other library cannot be had; the message says what differs, and what to call instead."""
 
 

@@ -12,7 +12,7 @@ import arrayloss as al
 from arrayloss.core import dtypes
 
 from ._keras import Loss, Samples, class_of, preset
-from ._preset import INTEGERS, Preset, Symbol, Unlike, adapter, as_floats, broadcast
+from ._preset import INTEGERS, Preset, Symbol, UnlikeError, adapter, as_floats, broadcast
 
 Array = Any
 EPSILON = 1e-7
@@ -308,7 +308,7 @@ def circle(
     margin: float = 0.4,
 ) -> Samples:
     if (ref_embeddings is None) != bool(remove_diagonal) or (ref_labels is None) != (ref_embeddings is None):
-        raise Unlike(
+        raise UnlikeError(
             "remove_diagonal must be True without ref_labels and ref_embeddings, and False with them: an anchor is no key of its own"
         )
     own = {"gamma": gamma, "margin": margin, "constant_weights": False, "normalize": False}

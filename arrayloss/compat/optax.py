@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import arrayloss as al
 from arrayloss.core import dtypes
 
-from ._preset import INTEGERS, Library, Native, Preset, Symbol, Unlike, adapter, as_floats, broadcast, readable
+from ._preset import INTEGERS, Library, Native, Preset, Symbol, UnlikeError, adapter, as_floats, broadcast, readable
 
 Array = Any
 Axes = int | tuple[int, ...] | None
@@ -83,7 +83,7 @@ def _with_zeros(where: Array | None, *arrays: Array) -> tuple[Array, ...]:
 
 def _cosine(predictions: Array, targets: Array, epsilon: Any, axis: Axes, where: Array | None, scale: float, shift: float) -> Native:
     if not isinstance(epsilon, (int, float)) or epsilon:
-        raise Unlike("epsilon must be 0: it replaces squared norms below it, and what is here has the exact angle of any vectors")
+        raise UnlikeError("epsilon must be 0: it replaces squared norms below it, and what is here has the exact angle of any vectors")
     x, t = broadcast(predictions, as_floats(targets, predictions))
     x, t = _with_zeros(where, x, t)
     axis, arrays, back = _joined(axis, x, t)
@@ -239,7 +239,7 @@ def ranking_softmax_loss(
 ) -> Native:
     reduction = "none" if reduce_fn is None else getattr(reduce_fn, "__name__", reduce_fn)
     if reduction not in ("mean", "sum", "none"):
-        raise Unlike(f"reduce_fn must be a mean, a sum or None; got {reduce_fn!r}: reduce what reduce_fn=None returns")
+        raise UnlikeError(f"reduce_fn must be a mean, a sum or None; got {reduce_fn!r}: reduce what reduce_fn=None returns")
     t = as_floats(labels, logits)
     t = t if weights is None else t * weights
     return Native(al.ranking_softmax_loss, (logits, t), {"mask": where, "reduction": reduction})
@@ -268,7 +268,7 @@ def ctc_loss_with_forward_probs(
     logits: Array, logit_paddings: Array, labels: Array, label_paddings: Array, *, blank_id: int = 0, log_epsilon: Any = -1e5
 ) -> NoReturn:
     """Refused: the table of forward probabilities is not kept."""
-    raise Unlike("the table of forward probabilities is not kept: ctc_loss has the first of the three results")
+    raise UnlikeError("the table of forward probabilities is not kept: ctc_loss has the first of the three results")
 
 
 @preset(labels=["labels"], differs="Without a pair of one label the mean is 0, where optax has NaN.")
@@ -376,7 +376,7 @@ def binary_dice_loss(predictions: Array, targets: Array, *, smooth: Any = 1.0, a
 
 def make_fenchel_young_loss(max_fun: Any) -> NoReturn:
     """Refused: a function of one vector has no array API form, and no gradient beside JAX and PyTorch."""
-    raise Unlike(
+    raise UnlikeError(
         "max_fun is a function of one vector of JAX: write it for rows with its gradient, arrayloss.fenchel_young(name, conjugate)"
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from arrayloss.compat import keras as compat
-from arrayloss.compat._preset import Unlike
+from arrayloss.compat._preset import UnlikeError
 
 rng = np.random.default_rng(0)
 X, Y, P = rng.normal(size=(6, 4)) * 2, rng.normal(size=(6, 4)), rng.uniform(size=(6, 4))
@@ -173,7 +173,7 @@ def test_refusals() -> None:
         compat.Huber(deltas=1.0)
     with pytest.raises(ValueError, match="sample_weight must broadcast"):
         compat.Huber()(Y, X, W[:3])
-    with pytest.raises(Unlike, match="an anchor is no key of its own"):
+    with pytest.raises(UnlikeError, match="an anchor is no key of its own"):
         compat.circle(LABELS, X, remove_diagonal=False)
     assert compat.Huber(dtype="float32")(Y, X).dtype == np.float32
     assert compat.Huber.from_config(compat.Huber(delta=0.5).get_config()).options == {"delta": 0.5}

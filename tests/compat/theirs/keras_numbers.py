@@ -1,6 +1,6 @@
-"""Every function and class of `arrayloss.compat.keras` beside Keras: value and gradient in float64, on JAX, and the values on NumPy.
+"""Every function and class of `arrayloss.compat.keras` beside Keras: value and gradient on tensors of PyTorch and on NumPy arrays.
 
-KERAS_BACKEND=jax python -m tests.compat.theirs.keras_numbers
+KERAS_BACKEND=torch python -m tests.compat.theirs.keras_numbers
 """
 
 from __future__ import annotations
@@ -133,10 +133,10 @@ def main() -> int:
                         break
                 total += 1
         print(f"{name:40}", total, *map(len, failures), flush=True)
-    exact, close = (total - len(f) for f in failures)
-    print(f"Keras {keras.__version__}: {close} of {total} calls have its value and gradient, {exact} to 1e-9, others to 1e-6")
+    exact, near = (total - len(f) for f in failures)
+    print(f"Keras {keras.__version__}: {near} of {total} calls have its value and gradient, {exact} to 1e-9, others to 1e-6")
     print(*failures[1], sep="\n")
-    return int(close < total)
+    return int(near < total)
 
 
 class Bound:
