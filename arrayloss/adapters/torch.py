@@ -184,6 +184,7 @@ class Torch(Adapter):
         if a.is_nested or a.layout is not torch.strided:
             kind, remedy = ("torch.nested", "to_padded_tensor(0.0) and where=") if a.is_nested else (a.layout, "to_dense()")
             raise TypeError(f"{name} must be a dense tensor; got {kind}: pass {name}.{remedy}")
+        a = a.long() if a.dtype in (torch.uint16, torch.uint32, torch.uint64) and torch.compiler.is_compiling() else a  # for Inductor
         is_marked = type(a) not in PLAIN and type(a).__torch_dispatch__ is Tensor.__torch_dispatch__  # images and masks of other packages
         return a.as_subclass(Tensor) if is_marked else a
 

@@ -37,6 +37,19 @@ def test_two_predictions_of_two_dtypes_are_still_refused():
         al.gaussian_nll_loss(np.ones(2, np.float32), np.ones(2), np.ones(2))
 
 
+@pytest.mark.exhaustive  # compiles for some seconds
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64], ids=str)
+def test_unsigned_labels_of_which_some_are_left_out_compile(dtype):
+    """Inductor: "Promotion for uint16, uint32, uint64 types is not supported". Tried: decisions, rows, overlaps."""
+    t, where = torch.tensor([1, 0]).to(dtype), torch.tensor([True, False])
+    for loss, x in (
+        (al.dice_loss.bind(activation="sigmoid", ignore_index=(-100, 0)), torch.tensor([0.9, 0.1])),
+        (al.sigmoid_cross_entropy.bind(where=where), torch.tensor([0.9, 0.1])),
+        (al.cross_entropy.bind(ignore_index=0), torch.tensor([[0.5, 2.0, 0.0], [1.0, 0.0, 0.0]])),
+    ):
+        torch.testing.assert_close(torch.compile(lambda x, t, loss=loss: loss(x, t))(x, t), loss(x, t))
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.uint32, torch.uint64], ids=str)
 @lacking("torch", "2.6", "torch.where takes no uint16, uint32 and uint64")
 def test_unsigned_labels_differentiate_twice_and_under_transforms(dtype):
