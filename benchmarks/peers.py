@@ -27,7 +27,7 @@ def with_lengths(loss: Function) -> Function:
     def of_all(x: Any, t: Any) -> Any:
         import torch
 
-        frames, labels = (torch.full((len(t),), n) for n in (len(x), t.shape[1]))
+        frames, labels = (torch.full((len(t),), n, device=x.device) for n in (len(x), t.shape[1]))
         return loss(x, t, frames, labels)
 
     return of_all

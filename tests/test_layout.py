@@ -70,10 +70,12 @@ def test_core_frontend_and_losses_know_no_array_library(module: str) -> None:
 
 
 def test_adapters_know_their_own_library_only() -> None:
-    """`torch_host.py` lends tensors to NumPy's engine, and JAX cannot be without NumPy."""
+    """`torch_host.py` and `torch_device.py` lend tensors to the engines of NumPy and CuPy, and JAX cannot be without NumPy."""
     for module in (m for m in FILES if m.startswith("arrayloss.adapters.")):
         name = module.rpartition(".")[2]
-        own = {"jax": {"jax", "numpy"}, "torch_host": {"torch", "numpy"}}.get(name, {name.partition("_")[0]})
+        own = {"jax": {"jax", "numpy"}, "torch_host": {"torch", "numpy"}, "torch_device": {"torch", "cupy"}}.get(
+            name, {name.partition("_")[0]}
+        )
         assert libraries(module) <= own | ({"cupyx"} if name == "cupy" else set()), module
 
 

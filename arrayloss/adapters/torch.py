@@ -1,14 +1,19 @@
-"""PyTorch: an `autograd.Function` that knows the pullback. On plain CPU tensors the host engine computes (`torch_host`).
+"""PyTorch: an `autograd.Function` that knows the pullback. Plain tensors are computed by an engine: on the CPU by `torch_host`, on a GPU,
+where CuPy is installed, by `torch_device`.
 
-Three Functions, since none serves every mode. `_Host` computes value and gradient in cache-sized blocks: plain tensors in eager mode.
-`_General` is array code that saves its inputs and runs the kernel again in backward: compilers, double backward, GPUs.
+Three Functions, since none serves every mode. `_Plain` calls an engine: plain tensors in eager mode.
+`_General` is array code that saves its inputs and runs the kernel again in backward: compilers, double backward, what has no engine.
 `_GeneralWithJvp` adds forward mode, for everything but compilers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
+from warnings import warn
 
 import torch
 import torch.utils._pytree
@@ -27,11 +32,15 @@ except ImportError:  # without NumPy there is `_General`, unblocked and correct
 
 Tensors = tuple[Tensor, ...]
 PLAIN = (Tensor, torch.nn.Parameter)
+NONE = None, None
 
 
 def _forward(op: Any, arrays: Sequence[Tensor], labels: str = "nan") -> Tensors:
     """The sums as a caller sees them; dense, since forward mode cannot write the tangent of an expanded tensor (torch 2.13)."""
-    return tuple([s.contiguous() for s in op.to_result(xp, arrays[0], op.vjp(xp, arrays, labels)[0]())])
+    sums = tuple(op.to_result(xp, arrays[0], op.vjp(xp, arrays, labels)[0]()))
+    if torch.compiler.is_compiling():  # an output that is another tensor of the graph got no gradient (torch 2.11)
+        return sums
+    return tuple([s.contiguous() for s in sums])
 
 
 def _gradients(op: Any, arrays: Sequence[Tensor], cotangents: Sequence[Any], needs: Sequence[bool]) -> list[Tensor | None]:
@@ -121,18 +130,18 @@ def _primals(tensors: Sequence[Tensor | None]) -> tuple[Any, ...]:
     return tuple([None if t is None else forward_ad.unpack_dual(t).primal for t in tensors])
 
 
-class _Host(torch.autograd.Function):
-    """The host engine. With a finish the output is the number, else the sums.
+class _Plain(torch.autograd.Function):
+    """An engine. With a finish the output is the number, else the sums.
 
-    `ctx.factor` is None where no gradient is known before its cotangent is. Else the gradient is saved, and multiplied by the cotangent
-    and this factor: in place by the first backward pass, which takes its memory (`ctx.is_consumed`); later ones compute it again.
+    What the engine wants to keep is saved: the host's a gradient, if it serves every cotangent. The first backward pass may take its memory
+    (`ctx.is_consumed`); later ones compute it again.
     """
 
     @staticmethod
-    def forward(ctx: Any, op: Any, finish: Any, views: Sequence[Any], *tensors: Tensor) -> Any:
-        results, gradients = torch_host.forward_and_gradients(op, finish, views, tensors[0].dtype)
-        ctx.op, ctx.finish, ctx.serves, ctx.is_consumed = op, finish, bool(gradients), False
-        ctx.save_for_backward(*tensors, *gradients)
+    def forward(ctx: Any, engine: Any, op: Any, finish: Any, views: Sequence[Any], *tensors: Tensor) -> Any:
+        results, kept = engine.forward_and_gradients(op, finish, views, tensors[0].dtype)
+        ctx.engine, ctx.op, ctx.finish, ctx.serves, ctx.is_consumed = engine, op, finish, bool(kept), False
+        ctx.save_for_backward(*tensors, *kept)
         ctx.set_materialize_grads(False)
         if finish is None:
             ctx.mark_non_differentiable(*[r for r, n in zip(results, op.outputs, strict=True) if n not in op.terms or n == "weight"])
@@ -140,18 +149,18 @@ class _Host(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> tuple[Any, ...]:
-        op, count = ctx.op, len(ctx.needs_input_grad) - 3
+        op, engine, count = ctx.op, ctx.engine, len(ctx.needs_input_grad) - 4
         if all(c is None for c in cotangents):
-            return (None,) * (count + 3)
+            return (None,) * (count + 4)
         saved = ctx.saved_tensors  # read once: checkpoints allow no more
-        inputs, gradients = saved[:count], () if ctx.is_consumed else saved[count:]
-        g = None if torch.is_grad_enabled() else torch_host.readable(cotangents)
-        results = None if g is None else torch_host.backward(op, ctx.finish, inputs, gradients, ctx.serves, g)
+        inputs, kept = saved[:count], () if ctx.is_consumed else saved[count:]
+        g = None if torch.is_grad_enabled() else engine.readable(cotangents)
+        results = None if g is None else engine.backward(op, ctx.finish, inputs, kept, ctx.serves, g)
         if results is None:  # create_graph; many cotangents at once, of vmap; or something watches the backward pass
             results = _differentiate(op, ctx.finish, inputs, cotangents)
         else:
             ctx.is_consumed = True
-        return None, None, None, *results, *[None] * (count - op.predictions)
+        return None, None, None, None, *results, *[None] * (count - op.predictions)
 
 
 def _differentiate(op: Any, finish: Any, inputs: Sequence[Tensor], cotangents: Sequence[Any]) -> list[Tensor | None]:
@@ -168,13 +177,14 @@ def _differentiate(op: Any, finish: Any, inputs: Sequence[Tensor], cotangents: S
 
 
 class Torch(Adapter):
-    """Chooses between the host engine and the general Function."""
+    """Chooses between the engines and the general Function."""
 
     conversion, compares_devices = "as_tensor", True
     to_integers, to_floats = ".long()", ".float()"
 
     def host_view(self, a: Tensor) -> Any:
-        return (_host_views((a,)) or (None,))[0]
+        views = None if torch_host is None else torch_host.views_of((a,))
+        return views and views[0]
 
     def owns(self, a: Any) -> bool:
         return isinstance(a, Tensor)
@@ -184,7 +194,7 @@ class Torch(Adapter):
         if a.is_nested or a.layout is not torch.strided:
             kind, remedy = ("torch.nested", "to_padded_tensor(0.0) and where=") if a.is_nested else (a.layout, "to_dense()")
             raise TypeError(f"{name} must be a dense tensor; got {kind}: pass {name}.{remedy}")
-        a = a.long() if a.dtype in (torch.uint16, torch.uint32, torch.uint64) and torch.compiler.is_compiling() else a  # for Inductor
+        a = a.long() if a.dtype in (torch.uint16, torch.uint32, torch.uint64) else a  # which PyTorch does not order or choose from
         is_marked = type(a) not in PLAIN and type(a).__torch_dispatch__ is Tensor.__torch_dispatch__  # images and masks of other packages
         return a.as_subclass(Tensor) if is_marked else a
 
@@ -210,30 +220,47 @@ class Torch(Adapter):
 
     def value_and_grad(self, call: Call) -> tuple[Tensor, Tensors]:
         op, finish, arrays = call.operation, call.finish, call.arrays
-        views = _host_views(arrays) if finish.is_static and not _need_grad(arrays) else None
-        return super().value_and_grad(call) if views is None else torch_host.value_and_grad(op, finish, views, arrays[0].dtype)
+        engine, views = _engine(arrays) if finish.is_static and not _need_grad(arrays) else NONE
+        return super().value_and_grad(call) if engine is None else engine.value_and_grad(op, finish, views, arrays[0].dtype)
 
     def derivatives(self, call: Call) -> tuple[Tensors, ...]:
-        views = None if _need_grad(call.arrays) else _host_views(call.arrays)
-        return super().derivatives(call) if views is None else torch_host.derivatives(call.operation, views, call.arrays[0].dtype)
+        engine, views = NONE if _need_grad(call.arrays) else _engine(call.arrays)
+        return super().derivatives(call) if engine is None else engine.derivatives(call.operation, views, call.arrays[0].dtype)
 
     def _run(self, op: Any, finish: Any, arrays: Sequence[Tensor]) -> Tensors:
         """The sums; with a finish the number, as a tuple of one."""
         needs_grad = _need_grad(arrays)
-        views = None if needs_grad and _need_grad(arrays[op.predictions :]) else _host_views(arrays)
-        if views is None:
+        engine, views = NONE if needs_grad and _need_grad(arrays[op.predictions :]) else _engine(arrays)
+        if engine is None:
             if not torch.compiler.is_compiling():
                 sums = _GeneralWithJvp.apply(op, *arrays)
             else:  # without a gradient no Function: dynamo would hand our forward a context
                 sums = _General.apply(op, *arrays) if needs_grad else _forward(op, arrays)
             return sums if finish is None else (next(finish(xp, sums)),)
         if needs_grad:
-            return _Host.apply(op, finish, views, *arrays)
-        return torch_host.forward(op, finish, views, arrays[0].dtype)
+            return _Plain.apply(engine, op, finish, views, *arrays)
+        return engine.forward(op, finish, views, arrays[0].dtype)
 
 
-def _host_views(arrays: Sequence[Tensor]) -> list[Any] | None:
-    return None if torch_host is None else torch_host.views_of(arrays)
+def _engine(arrays: Sequence[Tensor]) -> tuple[Any, Any]:
+    """What computes these tensors, and the tensors as it reads them."""
+    if torch.compiler.is_compiling():
+        return NONE
+    engine = _device() if arrays[0].is_cuda else torch_host
+    views = None if engine is None else engine.views_of(arrays)
+    return NONE if views is None else (engine, views)
+
+
+@cache
+def _device() -> Any:
+    """The engine of CUDA tensors, where CuPy works."""
+    if find_spec("cupy") is None:
+        return None
+    try:
+        return import_module("arrayloss.adapters.torch_device")
+    except Exception as error:
+        warn(f"losses of CUDA tensors are computed by PyTorch's own operations, which is slower: CuPy fails with {error}", stacklevel=2)
+        return None
 
 
 def _need_grad(arrays: Sequence[Tensor]) -> bool:

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from arrayloss.adapters.torch_products import PRIMITIVES
 from arrayloss.engine import host
+
+from .torch_traced import is_plain, is_watched
 
 Tensors = tuple[Tensor, ...]
 SMALL = host.BLOCK  # beyond it arrays are views by DLPack: `Tensor.numpy` pins the size of a storage, but takes 1 us less
@@ -28,17 +29,9 @@ with suppress(OSError, AttributeError):  # where OpenMP is GNU's, or has its fun
 
 def views_of(tensors: Sequence[Tensor]) -> list[Any] | None:
     """The tensors as the engine reads them, if they are on the CPU and nothing watches them but reverse-mode autograd."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if is_watched():
         return None
-    if torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack():
-        return None
-    return [_view(t, tensors[0].shape) for t in tensors] if all(map(_is_plain, tensors)) else None
-
-
-def _is_plain(t: Tensor) -> bool:
-    if type(t) not in (Tensor, torch.nn.Parameter) or not t.is_cpu or t.is_neg() or t.layout is not torch.strided:
-        return False
-    return forward_ad.unpack_dual(t).tangent is None
+    return [_view(t, tensors[0].shape) for t in tensors] if all(t.is_cpu and is_plain(t) for t in tensors) else None
 
 
 def _view(t: Tensor, shape: torch.Size) -> Any:

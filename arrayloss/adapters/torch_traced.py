@@ -7,6 +7,7 @@ from typing import Any
 import array_api_compat.torch as library
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from arrayloss.core import special
 
@@ -101,3 +102,17 @@ class Traced(special.Native):
 
 
 xp = Traced()
+
+
+def is_watched() -> bool:
+    """Whether a compiler, a transform or a mode has to see every operation."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return True
+    return bool(torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack())
+
+
+def is_plain(t: Tensor) -> bool:
+    """Whether nothing but reverse-mode autograd knows more of a tensor than its memory."""
+    if type(t) not in (Tensor, torch.nn.Parameter) or t.is_neg() or t.layout is not torch.strided:
+        return False
+    return forward_ad.unpack_dual(t).tangent is None

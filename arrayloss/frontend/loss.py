@@ -51,7 +51,7 @@ class Loss(Algebra, Generic[P]):
         self._function, self._properties, self.name = function, properties, function.__name__
         self._options = dict(options or {})
         self._base = self if base is None else base  # the loss without bound options
-        update_wrapper(self, function)
+        update_wrapper(self, function, updated=())
         if base is None:  # what a compiler cannot follow is done once, when a module is imported
             family, parameters = _family(function), inspect.signature(function).parameters.values()
             own = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}

@@ -12,8 +12,6 @@ from click.testing import CliRunner
 import arrayloss as al
 from arrayloss.check import check, commands
 
-from ..helpers import lacking
-
 
 @pytest.mark.parametrize("orders", [(">", "<"), ("<", ">"), (">", ">")])
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
@@ -51,7 +49,6 @@ def test_unsigned_labels_of_which_some_are_left_out_compile(dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.uint32, torch.uint64], ids=str)
-@lacking("torch", "2.6", "torch.where takes no uint16, uint32 and uint64")
 def test_unsigned_labels_differentiate_twice_and_under_transforms(dtype):
     """ "lt_cpu" not implemented for 'UInt16': PyTorch does not order them. Tried: labels, masks, smoothing, ignored labels, overlaps."""
     x = torch.tensor([[0.5, -1.0], [2.0, 0.0], [0.25, 3.0]], dtype=torch.float64)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module, util
 
 from ..helpers import BACKENDS
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several libraries and processes share the memory
 
 
 def no_gpu() -> str | None:

@@ -24,6 +24,7 @@ ROWS, LABELS = RNG.normal(size=(300, 40)).astype(np.float32) * 3, RNG.integers(0
 
 
 ROW_LOSSES = [al.softmax_cross_entropy, al.softmax_focal_loss, al.nll_loss]
+MARGIN_AND_ROW_LOSSES = [al.multi_margin_loss, *ROW_LOSSES]
 ENTRY_LOSSES = [al.sigmoid_cross_entropy, al.sigmoid_focal_loss, al.squared_error, al.huber_loss]
 
 
@@ -33,6 +34,19 @@ def names(losses: list[Any]) -> list[str]:
 
 def moved(*arrays: Any) -> list[Any]:
     return [cupy.asarray(a) for a in arrays]
+
+
+@pytest.mark.parametrize("classes", [31, 32, 1000, 2048, 5001])  # a thread, a warp or a block walks over a row
+@pytest.mark.parametrize("loss", MARGIN_AND_ROW_LOSSES, ids=names(MARGIN_AND_ROW_LOSSES))
+def test_rows_of_any_length(loss: Any, classes: int) -> None:
+    rng = np.random.default_rng(classes)
+    x, labels = rng.normal(size=(37, classes)).astype(np.float32) * 3, rng.integers(0, classes, size=37)
+    x[3, [classes // 2, -1]] = 20  # the largest one twice, in different warps
+    x[5, 7] = -np.inf if loss is not al.multi_margin_loss else -9
+    value, gradient = loss.value_and_grad(*moved(x, labels))
+    expected, slopes = loss.value_and_grad(x.astype(np.float64), labels)
+    assert_allclose(value.get(), expected, rtol=1e-6)
+    assert_allclose(gradient.get(), slopes, rtol=1e-5, atol=1e-8)
 
 
 def compiled() -> int:

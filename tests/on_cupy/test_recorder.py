@@ -95,7 +95,7 @@ def test_what_is_the_same_in_a_row_is_computed_once() -> None:
     """Nothing of it stands in the loop over the classes."""
     graph, x, t = recorder()
     slope = special.nll_and_grad_at_label(graph, x, t, 1)[2]()
-    last = written(slope).rpartition("for (long long c")[2]
+    last = written(slope).rpartition("for (Count c")[2]
     assert "x1[" not in last
     assert last.count("exp(") == 1
 

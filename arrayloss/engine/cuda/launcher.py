@@ -26,11 +26,37 @@ from .writer import BLOCK, Kernel, Writer
 Array = Any
 Outputs = Sequence[tuple[Node, str]]  # and the dtype that is stored
 
-ELEMENTS = 8  # that a thread adds up before another block is worth its launch
+ELEMENTS = 8  # or classes of one that a thread adds up before another block is worth its launch
 BLOCKS = 2048  # of a sum: some sixteen for every multiprocessor of a large GPU
 GRID = 2**16  # blocks of anything else, at most
 LANES = 32  # of a warp, which share a row that has as many classes, if they are neighbours in memory
+LONG = 2048  # classes of a row that a whole block shares
 SIDE_BY_SIDE = 8  # sums of classes that a thread keeps in registers; for more of them the rows are computed again
+
+
+class Memory:
+    """Arrays of a library on a GPU, as they are read, allocated and passed to a kernel; these are CuPy's."""
+
+    array: Any = cupy.ndarray
+
+    def layout(self, a: Array) -> Any:
+        """Shape, strides in bytes, dtype."""
+        return a.shape, a.strides, a.dtype
+
+    def empty(self, shape: Shape, dtype: str, like: Array) -> Array:
+        """An uninitialised array on the device of another one."""
+        return cupy.empty(shape, dtype=dtype)
+
+    def order(self, like: Array) -> Any:
+        """A context in which kernels run on the device of an array, behind what is queued for it."""
+        return like.device
+
+    def argument(self, a: Array) -> Any:
+        """What a kernel gets."""
+        return a
+
+
+CUPY = Memory()
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +77,12 @@ class Plan:
     launches: tuple[Launch, ...]
     results: tuple[Any, ...]
 
-    def run(self, arrays: Sequence[Array]) -> tuple[Any, ...]:
+    def run(self, arrays: Sequence[Array], memory: Memory) -> tuple[Any, ...]:
         """Launch it; the results may not be there yet."""
-        with arrays[0].device:
-            every = [*arrays, *[cupy.empty(shape, dtype=dtype) for shape, dtype in self.outputs]]
+        with memory.order(arrays[0]):
+            every = [*arrays, *[memory.empty(shape, dtype, arrays[0]) for shape, dtype in self.outputs]]
             for one in self.launches:
-                arguments = tuple([every[a.index] if type(a) is ArrayRef else a for a in one.arguments])
+                arguments = tuple([memory.argument(every[a.index]) if type(a) is ArrayRef else a for a in one.arguments])
                 _compiled(one.kernel.name, one.kernel.source)((one.grid,), (one.block,), arguments)
         return tuple([every[r.index] if type(r) is ArrayRef else r for r in self.results])
 
@@ -66,19 +92,18 @@ def _compiled(name: str, source: str) -> Any:
     return cupy.RawKernel(source, name, options=("--std=c++17",))
 
 
-def execute(make: Callable[..., Plan | None], arrays: Sequence[Array], *static: Any) -> tuple[Any, ...] | None:
+def execute(make: Callable[..., Plan | None], arrays: Sequence[Array], *static: Any, memory: Memory = CUPY) -> tuple[Any, ...] | None:
     """The results of a plan for arrays of these shapes, strides and dtypes; None where array calls have to do."""
-    if any(a.size == 0 for a in arrays):
-        return None
-    plan = make(tuple([(a.shape, a.strides, a.dtype) for a in arrays]), *static)
-    return None if plan is None else plan.run(arrays)
+    layouts = tuple(map(memory.layout, arrays))
+    plan = None if any(0 in shape for shape, *_ in layouts) else make(layouts, *static)
+    return None if plan is None else plan.run(arrays, memory)
 
 
-def extract(value: Any, arrays: list[Array]) -> Any:
+def extract(value: Any, arrays: list[Array], memory: Memory = CUPY) -> Any:
     """A finish or a tuple with references in the place of its arrays, which are appended to `arrays`."""
 
     def enter(a: Any) -> Any:
-        if not isinstance(a, cupy.ndarray):
+        if not isinstance(a, memory.array):
             return a
         arrays.append(a)
         return ArrayRef(len(arrays) - 1)
@@ -184,7 +209,8 @@ def _sum_plan(
     side_by_side = min(SIDE_BY_SIDE, -(-entries // lanes))
     chunks, threads = -(-entries // (side_by_side * lanes)), frame.numbers["elements"] * lanes
     slots, block = prod(shape) // entries * chunks, _block(threads)
-    workers = max(1, min(-(-threads // (BLOCK * ELEMENTS)), BLOCKS // slots))
+    work = min(threads, -(-frame.numbers["elements"] * frame.numbers["classes"] // ELEMENTS))
+    workers = max(1, min(-(-work // BLOCK), BLOCKS // slots))
     numbers = {**frame.numbers, "workers": workers, "chunks": chunks, "entries": entries, "divisor": divisor if workers == 1 else 1.0}
     writer, kinds = _writer(name, replace(frame, numbers=numbers)), [dtype if workers == 1 else "float64" for _, dtype in outputs]
     kernel = writer.sums([(node, kind) for (node, _), kind in zip(outputs, kinds, strict=True)], side_by_side)
@@ -213,7 +239,8 @@ def _writer(name: str, frame: Frame) -> Writer:
 
 def _lanes(frame: Frame) -> int:
     """Threads that share a row."""
-    return LANES if frame.numbers["classes"] >= LANES and frame.numbers["x0_c"] == 1 else 1
+    classes = frame.numbers["classes"] if frame.numbers["x0_c"] == 1 else 1
+    return 1 if classes < LANES else LANES if classes < LONG else BLOCK
 
 
 def _block(threads: int) -> int:

@@ -1,7 +1,8 @@
 """A graph of array calls written as one CUDA kernel. Nothing here needs CUDA: it takes nodes and gives text.
 
-A kernel walks over elements. In losses of rows an element is a row, which one thread or the 32 lanes of a warp walk over class by class,
-as often as sums of the row depend on other sums. Sums over elements are float64, and their order depends on shapes alone.
+A kernel walks over elements. In losses of rows an element is a row, which one thread, the 32 lanes of a warp or all threads of a block walk
+over class by class, as often as sums of the row depend on other sums. Sums over elements are float64, in an order
+that depends on shapes alone.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ..graph import DTYPES, PREDICATES, UNARY, Node
 from ..layout import Frame
 
 BLOCK = 256  # threads, at most; always a power of two
+SHORT = 32  # lines of a loop over the classes that is unrolled
 
 _SIGNED, _UNSIGNED = ("signed char", "short", "int", "long long"), ("unsigned char", "unsigned short", "unsigned int", "unsigned long long")
 C_TYPES = dict(zip(DTYPES, ("bool", *_SIGNED, *_UNSIGNED, "__half", "__nv_bfloat16", "float", "double"), strict=True))
@@ -29,21 +31,38 @@ _STORES = {"float16": "__float2half_rn((float){})", "bfloat16": "__float2bfloat1
 
 _HELPERS = {  # what uses another comes before it
     # A NaN is the maximum, as in every array library; of equal entries the first is.
-    "lanes_argmax": """template <class T> __device__ void lanes_argmax(T& v, long long& i) {
-    for (int away = LANES / 2; away; away /= 2) {
+    "lanes_argmax": """template <class T> __device__ void lanes_argmax(T& v, Count& i) {
+    for (int away = WARP / 2; away; away /= 2) {
         const T w = __shfl_xor_sync(0xffffffffu, v, away);
-        const long long j = __shfl_xor_sync(0xffffffffu, i, away);
+        const Count j = __shfl_xor_sync(0xffffffffu, i, away);
         if (j >= 0 && (i < 0 || above(w, j, v, i))) { v = w; i = j; }
+    }
+    if (LANES > WARP) {
+        __shared__ T best[LANES / WARP];
+        __shared__ Count place[LANES / WARP];
+        __syncthreads();
+        if (threadIdx.x % WARP == 0) { best[threadIdx.x / WARP] = v; place[threadIdx.x / WARP] = i; }
+        __syncthreads();
+        for (int k = 0; k < LANES / WARP; ++k)
+            if (place[k] >= 0 && (i < 0 || above(best[k], place[k], v, i))) { v = best[k]; i = place[k]; }
     }
 }
 """,
-    "above": """template <class T> __device__ bool above(T a, long long i, T b, long long j) {
+    "above": """template <class T> __device__ bool above(T a, Count i, T b, Count j) {
     if (a != a || b != b) return a != a && (b == b || i < j);
     return a > b || (a == b && i < j);
 }
 """,
     "lanes_sum": """template <class T> __device__ T lanes_sum(T v) {
-    for (int away = LANES / 2; away; away /= 2) v += __shfl_xor_sync(0xffffffffu, v, away);
+    for (int away = WARP / 2; away; away /= 2) v += __shfl_xor_sync(0xffffffffu, v, away);
+    if (LANES > WARP) {
+        __shared__ T part[LANES / WARP];
+        __syncthreads();
+        if (threadIdx.x % WARP == 0) part[threadIdx.x / WARP] = v;
+        __syncthreads();
+        v = 0;
+        for (int k = 0; k < LANES / WARP; ++k) v += part[k];
+    }
     return v;
 }
 """,
@@ -102,7 +121,7 @@ class Writer(Expressions):
         for j, (node, dtype) in enumerate(outputs):
             value, place = _stored(self._name(node, entries), dtype), self._place(f"y{j}", self.inner)
             if node.varies:
-                entries.lines.append(f"y{j}[{place} + c * y{j}_c] = {value};")
+                entries.lines.append(f"y{j}[{place} + c{self._times(f'y{j}')}] = {value};")
             else:
                 self.row.lines.append(f"if (lane == 0) y{j}[{place}] = {value};")
         self._loop(entries)
@@ -117,7 +136,7 @@ class Writer(Expressions):
         self._start_row([node for node, _ in outputs])
         scope = Scope([], "c")
         scope.lines += [f"a{j}[k] += {self._name(node, scope)};" for j, (node, _) in enumerate(outputs)]
-        each = ["#pragma unroll", f"for (int k = 0; k < {side_by_side}; ++k) {{", "const long long c = first + k * LANES + lane;"]
+        each = ["#pragma unroll", f"for (int k = 0; k < {side_by_side}; ++k) {{", "const Count c = first + k * LANES + lane;"]
         self.row.lines += [*each, "if (c < entries) {", *scope.lines, "}", "}"]
         body = [
             "const long long worker = blockIdx.x % workers, slot = blockIdx.x / workers;",
@@ -136,11 +155,13 @@ class Writer(Expressions):
         return self._kernel(body, [dtype for _, dtype in outputs])
 
     def _kernel(self, body: Sequence[str], outputs: Sequence[str]) -> Kernel:
-        parameters = {f"x{i}": f"const {C_TYPES[node.dtype]}*" for i, node in sorted(self.inputs.items())}
-        parameters |= {f"y{j}": f"{C_TYPES[dtype]}*" for j, dtype in enumerate(outputs)}
+        parameters = {f"x{i}": f"const {C_TYPES[node.dtype]}* __restrict__" for i, node in sorted(self.inputs.items())}
+        parameters |= {f"y{j}": f"{C_TYPES[dtype]}* __restrict__" for j, dtype in enumerate(outputs)}
         for name, value in {**self.frame.numbers, **self.constants}.items():
             parameters[name] = "double" if isinstance(value, float) else "long long"
-        source = _source(self.name, parameters, ["const int lane = threadIdx.x % LANES;", *body], self.lanes)
+        count = "int" if self.frame.numbers["classes"] < 2**31 - BLOCK else "long long"
+        constants = [f"constexpr int LANES = {self.lanes}, WARP = {min(self.lanes, 32)};", f"using Count = {count};"]  # of classes
+        source = _source(self.name, parameters, ["const int lane = threadIdx.x % LANES;", *body], constants)
         return Kernel(self.name, source, tuple(parameters), self.constants)
 
     def _elements(self, start: str, step: str, lines: Sequence[str]) -> list[str]:
@@ -151,6 +172,10 @@ class Writer(Expressions):
     @staticmethod
     def _place(array: str, dimensions: Sequence[int]) -> str:
         return " + ".join(f"i{d} * {array}_{d}" for d in dimensions) or "0"
+
+    def _times(self, array: str) -> str:
+        """The step along the classes, as a factor."""
+        return "" if self.frame.numbers[f"{array}_c"] == 1 else f" * {array}_c"
 
     def _start_row(self, outputs: Sequence[Node]) -> None:
         """Begin the lines of one element with all that needs a walk over its row, in as few walks as depend on each other."""
@@ -165,7 +190,7 @@ class Writer(Expressions):
                     entries.lines.append(f"{best} += {value};")
                     after.append(f"const {type_} {variable} = ({type_}){best if self.lanes == 1 else f'lanes_sum({best})'};")
                 else:
-                    self.row.lines.append(f"{type_} {best} = 0; long long {variable} = -1;")
+                    self.row.lines.append(f"{type_} {best} = 0; Count {variable} = -1;")
                     is_new = f"{variable} < 0 || above({value}, c, {best}, {variable})"
                     entries.lines.append(f"if ({is_new}) {{ {best} = {value}; {variable} = c; }}")
                     after += [f"lanes_argmax({best}, {variable});"] if self.lanes > 1 else []
@@ -175,24 +200,25 @@ class Writer(Expressions):
 
     def _loop(self, entries: Scope) -> None:
         if entries.lines:
-            self.row.lines += ["for (long long c = lane; c < classes; c += LANES) {", *entries.lines, "}"]
+            unroll = ["#pragma unroll 4"] if len(entries.lines) <= SHORT else []  # a long formula has work enough while it waits for memory
+            self.row.lines += [*unroll, "for (Count c = lane; c < classes; c += LANES) {", *entries.lines, "}"]
 
     def load(self, node: Node, scope: Scope) -> str:
         i = node.args[0]
-        place = self._place(f"x{i}", (*self.frame.outer, *self.inner)) + (f" + {scope.place} * x{i}_c" if node.varies else "")
+        place = self._place(f"x{i}", (*self.frame.outer, *self.inner)) + (f" + {scope.place}{self._times(f'x{i}')}" if node.varies else "")
         return _LOADS.get(node.dtype, "{}").format(f"x{i}[{place}]")
 
     def cast(self, value: str, source: str, dtype: str) -> str:
         return _LOADS.get(dtype, "{}").format(_stored(value, dtype))
 
 
-def _source(name: str, parameters: Mapping[str, str], body: Sequence[str], lanes: int) -> str:
+def _source(name: str, parameters: Mapping[str, str], body: Sequence[str], constants: Sequence[str]) -> str:
     head, text = ", ".join([f"{type_} {n}" for n, type_ in parameters.items()]), "\n".join(body)
     code = f'extern "C" __global__ void {name}({head}) {{\n{text}\n}}\n'
     for helper, source in _HELPERS.items():
         code = source + code if f"{helper}(" in code else code
     includes = [f"#include <cuda_{h}.h>\n" for h, name in (("fp16", "half"), ("bf16", "bfloat16")) if name in code]
-    return "".join([*includes, f"constexpr int LANES = {lanes};\n", code])
+    return "".join([*includes, *[f"{line}\n" for line in constants], code])
 
 
 def _stored(value: str, dtype: str) -> str:
