@@ -28,7 +28,7 @@ def test_weights_multiply_and_the_mean_divides_by_them(kind: Kind, xp: Backend) 
     else:
         each = kind.loss(*kind.stack, *kind.targets, **{**kind.options, "reduction": "none"})
         mass = np.ones_like(each)
-        if "class_weights" in kind.options:
+        if "class_weights" in kind.options and kind.loss.name != "multilabel_soft_margin_loss":  # in which they are no denominator
             (t,), w = kind.targets, np.array(kind.options["class_weights"])
             mass = w[t] if t.ndim == 1 else (t * w).sum(axis=1)
         weights = kind.per_sample(WEIGHTS)

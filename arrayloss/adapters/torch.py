@@ -48,7 +48,7 @@ def _gradients(op: Any, arrays: Sequence[Tensor], cotangents: Sequence[Any], nee
     gradients: list[Tensor | None] = [None] * len(arrays)
     if any(needs[: op.predictions]):
         g = op.vjp(xp, arrays)[1]([op.expand_cotangent(xp, arrays[0], c) for c in cotangents])
-        gradients[: op.predictions] = [_link(d.to(a.dtype), a) for d, a in zip(g, arrays, strict=False)]
+        gradients[: op.predictions] = [_link(d.to(a.dtype), a) for d, a in zip(g, arrays[: op.predictions], strict=True)]
     others = [i for i in range(op.predictions, len(arrays)) if needs[i]]
     if others:
         sums, pullback, *_ = torch.func.vjp(_sums_of(op, arrays, others), *[arrays[i] for i in others])

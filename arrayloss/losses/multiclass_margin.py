@@ -84,9 +84,9 @@ def multi_margin_loss(
 
 
 def share_of_ties(xp: Any, x: Array, largest: Array, axis: int) -> Array:
-    """1 / k at each of the k entries that are the largest: the gradient of a maximum."""
+    """1 / k at each of the k entries that are the largest: the gradient of a maximum; NaN where it is NaN."""
     is_largest = xp.astype(x == largest, x.dtype)
-    return is_largest / xp.sum(is_largest, axis=axis, keepdims=True)
+    return is_largest / xp.where(largest == largest, xp.sum(is_largest, axis=axis, keepdims=True), largest)
 
 
 def _multiclass_hinge(xp: Any, x: Array, t: Array, axis: int, margin: Any) -> Iterator[Array]:

@@ -55,6 +55,7 @@ def kind_of(definition: Definition, targets: str, options: dict[str, Any]) -> Ki
     rng = np.random.default_rng(0)
     shape = IMAGE if definition.whole else SHAPE
     is_row, is_label = definition.predictions[0] in ROWS, targets in ("labels", "binary", "signs")
+    is_smoothed = is_row and "label_smoothing" in options  # labels that become distributions
     axis = {"axis": 1} if is_row or any(isinstance(v, tuple) for v in options.values()) else {}
     return Kind(
         REGISTRY[definition.loss],
@@ -65,7 +66,7 @@ def kind_of(definition: Definition, targets: str, options: dict[str, Any]) -> Ki
         shape=shape,
         has_labels=is_label,
         is_overlap=definition.whole,
-        has_hessian=_has_hessian(definition, is_label),
+        has_hessian=_has_hessian(definition, is_label and not is_smoothed),
         arrays=tuple([draw(domain, rng, shape) for domain in definition.predictions]),
     )
 
