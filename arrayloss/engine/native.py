@@ -17,22 +17,7 @@ class NumPy(special.Native):
     """The array API on NumPy, in few passes."""
 
     library = library
-    float32, float64, int64 = np.float32, np.float64, np.int64
     bfloat16 = np.float32  # NumPy has none: the adapter of PyTorch rounds
-    exp, log, log1p = staticmethod(np.exp), staticmethod(np.log), staticmethod(np.log1p)
-    zeros_like, ones_like, broadcast_to = staticmethod(np.zeros_like), staticmethod(np.ones_like), staticmethod(np.broadcast_to)
-
-    @staticmethod
-    def astype(x: Array, dtype: Any, *, copy: bool = True) -> Array:
-        return x.astype(dtype, copy=copy)
-
-    @staticmethod
-    def reshape(x: Array, shape: tuple[int, ...]) -> Array:
-        return x.reshape(shape)
-
-    @staticmethod
-    def sum(x: Array, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Array:
-        return np.add.reduce(x, axis=axis, dtype=dtype, keepdims=keepdims)
 
     def clip(self, x: Array, /, min: Any = None, max: Any = None) -> Array:
         return x.clip(min, max)
@@ -49,9 +34,6 @@ class NumPy(special.Native):
         first, second = (np.asarray(c, dtype=like.dtype).view(integer) for c in (a, b))
         bits = np.bitwise_and(np.bitwise_xor(first, second), mask, out=mask)
         return np.bitwise_xor(bits, second, out=bits).view(like.dtype)
-
-    def as_index(self, a: Array) -> Array:
-        return a if a.dtype == np.int64 else a.astype(np.int64)
 
     def scatter_label(self, a: Array, labels: Array, entries: Any, axis: int) -> Array:
         result = np.array(a)
