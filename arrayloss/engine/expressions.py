@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from .graph import COMPARISONS, PREDICATES, Node, RefusedError
 _INFIX = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "less": "<", "less_equal": "<=", "greater": ">"}
 _INFIX |= {"greater_equal": ">=", "equal": "==", "not_equal": "!=", "logical_xor": "!="}
 OPERATORS = {name: f"{{0}} {sign} {{1}}" for name, sign in _INFIX.items()} | {"logical_not": "!{0}", "negative": "-{0}"}
+OPERATORS |= {"square": "{0} * {0}", "sign": "{0} > 0 ? 1 : {0} < 0 ? -1 : {0}"}  # a NaN stays
 _LITERALS = frozenset(repr(v) for v in (0, 1, 2, 3, 4, -1, 0.0, 0.5, 1.0, 2.0, 3.0, 4.0, -1.0))
 
 
@@ -31,19 +32,14 @@ class Expressions:
     types: Mapping[str, str]  # in which a dtype is computed
     operators: Mapping[str, str]
     index: str  # the type that counts elements
+    load: Callable[[Node, Scope], str]  # the entry of an input that the scope is at
+    cast: Callable[[str, str, str], str]  # a value of one dtype as one of another
 
     def __init__(self) -> None:
         self.inputs: dict[int, Node] = {}
         self.constants: dict[str, Any] = {}
         self.row = Scope([])
         self._count = 0
-
-    def load(self, node: Node, scope: Scope) -> str:
-        """The entry of an input that the scope is at."""
-        raise NotImplementedError
-
-    def cast(self, value: str, source: str, dtype: str) -> str:
-        raise NotImplementedError
 
     def _decoded(self, place: str, dimensions: range) -> list[str]:
         """The index along every dimension, from the number of an element."""

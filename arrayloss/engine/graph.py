@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partialmethod
 from itertools import zip_longest
 from math import prod
 from typing import Any
@@ -19,7 +20,7 @@ Number = bool | int | float
 DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "bfloat16", "float32", "float64")
 
 UNARY = frozenset(("abs", "ceil", "cos", "cosh", "erf", "exp", "exp2", "expm1", "floor", "lgamma", "log", "log1p", "log2", "negative"))
-UNARY |= frozenset(("round", "sin", "sinh", "sqrt", "tan", "tanh"))
+UNARY |= frozenset(("round", "sign", "sin", "sinh", "sqrt", "square", "tan", "tanh"))
 PREDICATES = frozenset(("isnan", "isinf", "isfinite"))
 BINARY = frozenset(("add", "subtract", "multiply", "divide", "pow", "minimum", "maximum"))
 COMPARISONS = frozenset(("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"))
@@ -132,23 +133,14 @@ class Graph(special.Native):
     def astype(self, a: Node, dtype: str, *, copy: Any = None) -> Node:
         return a if a.dtype == dtype else self._node("astype", (a,), dtype, a.shape, a.axes)
 
-    def sign(self, a: Array) -> Array:
-        return self.where(a > 0, 1.0, self.where(a < 0, -1.0, a))
-
-    def square(self, a: Array) -> Array:
-        return a * a
-
     def full_like(self, a: Node, value: Number, *, dtype: str | None = None) -> Node:
         return self._node("full", (value,), dtype or self.promoted((a,)), a.shape, a.axes)
 
     def full(self, shape: Sequence[int], value: Number, *, dtype: str, device: Any = None) -> Node:
         return self.broadcast_to(self._node("full", (value,), dtype, (1,) * len(shape), (None,) * len(shape)), shape)
 
-    def ones_like(self, a: Node, *, dtype: str | None = None) -> Node:
-        return self.full_like(a, 1, dtype=dtype)
-
-    def zeros_like(self, a: Node, *, dtype: str | None = None) -> Node:
-        return self.full_like(a, 0, dtype=dtype)
+    ones_like = partialmethod(full_like, value=1)
+    zeros_like = partialmethod(full_like, value=0)
 
     def broadcast_to(self, a: Node, shape: Sequence[int]) -> Node:
         """The array in a larger shape; new entries run along the axes of the graph in their order."""
