@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import reduce
 from math import inf
 from operator import add
@@ -34,7 +34,9 @@ class Algebra:
         return ((1.0, self),)
 
     def __mul__(self, factor: Any) -> Combination:
-        return Combination([(number("factor", factor) * f, loss) for f, loss in self._terms()]) if is_number(factor) else NotImplemented
+        return (
+            Combination(tuple([(number("factor", factor) * f, loss) for f, loss in self._terms()])) if is_number(factor) else NotImplemented
+        )
 
     __rmul__ = __mul__
 
@@ -45,7 +47,7 @@ class Algebra:
         return self * -1
 
     def __add__(self, other: Any) -> Combination:
-        return Combination([*self._terms(), *other._terms()]) if isinstance(other, Algebra) else NotImplemented
+        return Combination((*self._terms(), *other._terms())) if isinstance(other, Algebra) else NotImplemented
 
     def __radd__(self, other: Any) -> Combination:
         return Combination(self._terms()) if is_number(other) and other == 0 else NotImplemented  # sum() starts with 0
@@ -54,6 +56,7 @@ class Algebra:
         return self + -other if isinstance(other, Algebra) else NotImplemented
 
 
+@dataclass(frozen=True, repr=False)
 class Combination(Algebra):
     """A weighted sum of losses of the same predictions and targets, itself a loss.
 
@@ -73,13 +76,16 @@ class Combination(Algebra):
     1.4493
     """
 
-    def __init__(self, terms: Sequence[tuple[float, Any]]) -> None:
-        self.terms = tuple(terms)
+    terms: tuple[tuple[float, Any], ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the terms; equal ones are numbered from 2 on."""
         names: list[str] = []
         for _, loss in self.terms:
             same = [n for n in names if n == loss.name or n.startswith(f"{loss.name}_")]
             names.append(f"{loss.name}_{len(same) + 1}" if loss.name in names else loss.name)
-        self.names = tuple(names)  # of the terms; equal ones are numbered from 2 on
+        return tuple(names)
 
     @property
     def name(self) -> str:
@@ -116,7 +122,7 @@ class Combination(Algebra):
     def bind(self, **options: Any) -> Combination:
         """The same combination with options fixed in every term that has them."""
         each = zip(self.terms, self._options_of_terms(options), strict=True)
-        return Combination([(factor, loss.bind(**own)) for (factor, loss), own in each])
+        return Combination(tuple([(factor, loss.bind(**own)) for (factor, loss), own in each]))
 
     def _terms(self) -> tuple[tuple[float, Any], ...]:
         return self.terms
@@ -150,15 +156,6 @@ class Combination(Algebra):
             raise ValueError(f"the terms of a combination must have one shape; got {text}")
         return reduce(add, [value if factor == 1 else factor * value for (factor, _), value in zip(self.terms, values, strict=True)])
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Combination) and self.terms == other.terms
-
-    def __hash__(self) -> int:
-        return hash(self.terms)
-
     def __repr__(self) -> str:
         texts = [(factor, repr(loss) if loss.options else loss.name) for factor, loss in self.terms]
         return " + ".join([text if factor == 1 else f"{factor:g} * {text}" for factor, text in texts])
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Combination, (self.terms,)
