@@ -96,7 +96,7 @@ class Batch:
         dtype = "float64" if self.dtype == "float64" else "float32"
         allowed = bound.ulps(dtype, backend, self.gamma) * spacing(terms, dtype)
         if bound.spread:
-            power = 1 + self.gamma if bound.per_gamma else 1
+            power = bound.spread * (1 + self.gamma if bound.per_gamma else 1)
             spread = self.spread[quantity != "value"]
             if bound.of_label:
                 below = _below(self.problem.predictions[0], -1)[0]

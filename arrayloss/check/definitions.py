@@ -105,17 +105,14 @@ def expected(t: Any, loss: Callable[[int], Number], n: int, class_weights: Any =
 
 
 CROSS_ENTROPIES = within_spread(CROSS_ENTROPY, CROSS_ENTROPY, Bound(8, 8))
+CHOICE, BOTH, OFFSETS = "labels distribution", {**WEIGHTS, **SMOOTHED}, {"logit_offsets": (0.5, -1.0, 0.0)}
+CAPPED, CHANGES = {"softcap": 64.0, "scale": 0.5, **OFFSETS}, {"label_margins": (0.25, 0.5, 0.0), **OFFSETS}
+OF_CAPPED = within_spread(*3 * [Bound(160, 240, "tanh rounds logits near the cap, XLA's by 4 ulp", underflow=20).with_zeros()])
+OF_CHANGED = within_spread(*3 * [Bound(8, 8, "offsets, margins and a scale round x - max again", underflow=20).with_zeros()], times=4)
 
 
-CHOICE, BOTH = "labels distribution", {**WEIGHTS, **SMOOTHED}
-
-
-CHANGES: list[dict[str, Any]] = [{"softcap": 64.0, "scale": 0.5}, {"z_loss": 0.25, "label_margins": (0.25, 0.5, 0.0), **BOTH}]
-CHANGES = [{**options, "logit_offsets": (0.5, -1.0, 0.0)} for options in CHANGES]
-CHANGED = within_spread(*3 * [Bound(400, 800, "offsets round logits again: by 3e-5 beside 1000", underflow=20).with_zeros()])
-
-
-@define("softmax_cross_entropy", "logits", CHOICE, *CHANGES, promise=CHANGED)
+@define("softmax_cross_entropy", "logits", CHOICE, CAPPED, promise=OF_CAPPED)
+@define("softmax_cross_entropy", "logits", CHOICE, CHANGES | {"scale": 0.75}, CHANGES | BOTH | {"z_loss": 0.25}, promise=OF_CHANGED)
 @define("softmax_cross_entropy", "logits", CHOICE, {}, WEIGHTS, SMOOTHED, BOTH, promise=CROSS_ENTROPIES, soft=CROSS_ENTROPIES.with_zeros())
 def softmax_cross_entropy(x: Numbers, t: Any, class_weights: Any = None, label_smoothing: Any = 0, z_loss: Any = 0, **own: Any) -> Number:
     if own:

@@ -19,7 +19,7 @@ from .ulp import Exact
 Number = Any
 QUANTITIES = ("value", "grad", "hess")
 DIGITS = 60
-VARIANTS = {"renormalize": " of any sum", "softcap": ", changed"}
+VARIANTS = {"renormalize": " of any sum", "softcap": ", capped", "label_margins": ", changed"}
 FORMS = ("given", "targets_given", "elementwise", "activation")  # options that say what arguments and elements are
 WIDE = 10  # of rows with more classes some entries stand for all, if the caller agrees
 

@@ -24,7 +24,7 @@ class Bound:
     float64: float
     reason: str = ""  # several are separated by "; "
     per_gamma: float = 0.0  # for every unit of gamma
-    spread: bool = False  # half a relative epsilon for every unit that a logit which counts lies below the maximum of its row
+    spread: int = 0  # how often half a relative epsilon for every unit that a logit which counts lies below the maximum of its row
     of_label: bool = False  # that spread, and how far the label lies below the maximum
     at_most: tuple[float, float] | None = None  # however wide the spread: ulps in float32 and float64
     of_terms: bool = False  # in ulps of the terms: the exact result has zeros of its own, where its terms cancel
@@ -44,7 +44,8 @@ class Bound:
 
     def __str__(self) -> str:
         grows = f" + {self.per_gamma:g} gamma" if self.per_gamma else ""
-        grows += f" + {'two spreads' if self.of_label else 'spread'}/2" if self.spread else ""
+        spreads = "two spreads" if self.of_label else "spread" if self.spread == 1 else f"{self.spread} spreads"
+        grows += f" + {spreads}/2" if self.spread else ""
         most = ("", "") if self.at_most is None else tuple(f", at most {ulps:g}" for ulps in self.at_most)
         extra = "".join(f", {name} +{ulps:g}" for name, ulps in self.extra.items())
         return f"{self.float32:g}{grows}{most[0]} / {self.float64:g}{grows}{most[1]}{extra}"
@@ -67,7 +68,7 @@ class Promise(NamedTuple):
         return self._replace(grad=self.grad.with_zeros())
 
 
-def within_spread(*bounds: Bound | None) -> Promise:
-    """A promise that grows with the spread of a row."""
-    several = [b and replace(b, spread=True, reason="; ".join(filter(None, (SPREAD, b.reason)))) for b in bounds]
+def within_spread(*bounds: Bound | None, times: int = 1) -> Promise:
+    """A promise that grows with the spread of a row, or several times it."""
+    several = [b and replace(b, spread=times, reason="; ".join(filter(None, (SPREAD, b.reason)))) for b in bounds]
     return Promise(*several)  # type: ignore[arg-type]

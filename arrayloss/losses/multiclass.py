@@ -70,22 +70,31 @@ def of_changed_logits(xp: Any, x: Array, t: Array, axis: int, kernel: Any, **own
         x, slope_of_cap = softcap * xp.tanh(u), 4 * w / ((1 + w) * (1 + w))  # 1 - tanh(u)**2 without cancellation
         slope_of_x = slope_of_cap if scale is None else scale * slope_of_cap
         bend_of_x = -2 * x / softcap / softcap * slope_of_x
-    x = x if offsets is None else x + offsets
-    x = x if margins is None else x - margins * smooth_and_weigh(xp, x, t, axis, 0.0, None)[0]
-    x = x if scale is None else scale * x
+    moves, top = offsets, 0.0
+    if margins is not None:
+        moves = (0.0 if offsets is None else offsets) - margins * smooth_and_weigh(xp, x, t, axis, 0.0, None)[0]
+    if moves is not None or scale is not None:  # of logits less their maximum it is the same, and their changes round less
+        largest = xp.max(x, axis=axis, keepdims=True)
+        top = xp.where(xp.isfinite(largest), largest, 0.0)
+        x = x - top
+    x = x if moves is None else x + moves
+    x, top = (x, top) if scale is None else (scale * x, scale * top)
     steps = kernel(xp, x, t, axis, **own)
     value, *weight = terms if isinstance(terms := next(steps), tuple) else (terms,)
     if z_loss is not None:
         m = xp.max(x, axis=axis, keepdims=True)
         e = xp.exp(x - m)
         s = xp.sum(e, axis=axis, keepdims=True)
-        lse, p = m + xp.log(s), e / s
+        lse, p = top + (m + xp.log(s)), e / s
         factor = z_loss * weight[0] if weight else z_loss
         value = value + factor * lse * lse
     yield (value, *weight) if weight else value
     slope = next(steps) if z_loss is None else next(steps) + 2 * factor * lse * p
     yield slope if slope_of_x is None else slope_of_x * slope
-    bend = next(steps) if z_loss is None else next(steps) + 2 * factor * p * (p + lse * (1 - p))
+    bend = next(steps)
+    if z_loss is not None:
+        q = special.softmax_with_complement(xp, x, axis)[2]()
+        bend = bend + 2 * factor * p * (p + lse * q)
     bend = bend if slope_of_x is None else slope_of_x * slope_of_x * bend
     yield bend if bend_of_x is None else bend + bend_of_x * slope
 

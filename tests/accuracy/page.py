@@ -24,8 +24,8 @@ overlaps it is the activation, and where `smooth` is 0 every class is there, sin
 probabilities do not underflow, and then 0.
 
 Results within 8 bits of the smallest normal number are set apart (14 bits for the Hessian diagonal of focal losses, 40 for soft targets
-of focal losses from probabilities, 26 for the divergence, 20 for changed logits): a factor or a correction of them may be subnormal, and
-XLA makes it 0.
+of focal losses from probabilities, 26 for the divergence, 20 for capped and changed logits): a factor or a correction of them may be
+subnormal, and XLA makes it 0.
 
 | loss | given | targets | value | gradient | Hessian diagonal |
 | --- | --- | --- | --- | --- | --- |"""
