@@ -33,6 +33,11 @@ class Samples(Native):
     mean_over: int | None = None
     counts_above_0: bool = False
 
+    def _finished(self, value: Array) -> Array:
+        """Losses of weighted overlaps, which are computed in a row, in their shape."""
+        value = super()._finished(value)
+        return adapter(value).xp.reshape(value, self.shape) if value.ndim and "class_weights" in self.options else value
+
 
 def preset(differs: str = "", shows: Sequence[str] = (), labels: Sequence[str] = ()) -> Callable[[Callable[P, Samples]], Preset[P]]:
     """The decorator of a function: of the losses of the samples."""
@@ -60,8 +65,10 @@ def reduced(call: Samples, y_pred: Array, reduction: str | None, sample_weight: 
             if weights.ndim == len(call.shape) + 1 and weights.shape[-1] == 1:
                 weights = weights[..., 0]
             weights = adapter(weights).xp.reshape(weights, (1,) * (len(call.shape) - weights.ndim) + tuple(weights.shape))
-            if any(n not in (1, m) for n, m in zip(weights.shape, call.shape, strict=True)):
+            if weights.ndim > len(call.shape) or any(n not in (1, m) for n, m in zip(weights.shape, call.shape, strict=True)):
                 raise ValueError(f"sample_weight must broadcast to the losses of the samples, {call.shape}; got {tuple(weights.shape)}")
+        if "pool_axes" in own:
+            return _of_weighted_overlaps(call, reduction, weights)
         own["weights"] = weights
         if call.mean_over is not None and hasattr(weights, "shape"):
             own["weights"] = adapter(weights).xp.expand_dims(weights, axis=call.mean_over % call.arrays[0].ndim)
@@ -80,6 +87,21 @@ def reduced(call: Samples, y_pred: Array, reduction: str | None, sample_weight: 
         own["normalizer"] = _normalizer(call, reduction, weights, size)
     if call.shift:
         call.shift = _reduced_shift(call, reduction, weights)
+    return call
+
+
+def _of_weighted_overlaps(call: Samples, reduction: str | None, weights: Any) -> Samples:
+    """The losses of overlaps times weights: the overlaps are classes, and the weights those of the classes."""
+    xp, count, own = adapter(call.arrays[0]).xp, prod(call.shape), call.options
+    call.arrays = [xp.reshape(a, (count, a.shape[-1])) for a in call.arrays]
+    each = weights * xp.ones_like(xp.reshape(call.arrays[0][:, 0], call.shape))
+    own |= {"axis": 0, "pool_axes": 1, "class_weights": xp.reshape(each, (count,)), "reduction": "sum"}
+    if reduction is None or reduction == "none":
+        own["reduction"] = "none"
+    elif reduction == "mean_with_sample_weight" and call.shape:  # Keras does not reduce what is one number
+        call.scale = 1 / (xp.sum(weights) if hasattr(weights, "shape") else weights)
+    elif reduction != "sum":
+        call.scale = 1 / count
     return call
 
 

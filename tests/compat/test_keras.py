@@ -97,9 +97,8 @@ def test_classes(name: str) -> None:
     ):
         loss = getattr(compat, name)(**options, reduction=reduction)
         np.testing.assert_allclose(loss(y_true, y_pred), expected, rtol=1e-9)
-        if name not in ("Dice", "Tversky"):  # overlaps have no weights of samples
-            np.testing.assert_allclose(loss(y_true, y_pred, sample_weight=W), weighted, rtol=1e-9)
-            np.testing.assert_allclose(loss(y_true, y_pred, W[:, None]), weighted, rtol=1e-9)
+        np.testing.assert_allclose(loss(y_true, y_pred, sample_weight=W), weighted, rtol=1e-9)
+        np.testing.assert_allclose(loss(y_true, y_pred, W[:, None]), weighted, rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -109,7 +108,7 @@ def test_gradients_and_methods(name: str) -> None:
     y_true, y_pred, options, _ = FORMS[name]
     y_pred = y_pred if y_pred is not P else np.clip(P, 0.05, 0.95)
     loss = getattr(compat, name)(**options)
-    weights = () if name in ("Dice", "Tversky") else (W,)
+    weights = (W,)
     value, gradient = loss.value_and_grad(y_true, y_pred, *weights)
     np.testing.assert_allclose(value, loss(y_true, y_pred, *weights), rtol=1e-12)
     moved, h = rng.normal(size=y_pred.shape), 1e-6
@@ -123,6 +122,30 @@ def test_gradients_and_methods(name: str) -> None:
     if name not in ("Dice", "Tversky", "CosineSimilarity", "Poisson"):
         parts = sum(loss.parts(y_true[i : i + 2], y_pred[i : i + 2], *[w[i : i + 2] for w in weights]) for i in (0, 2, 4))
         np.testing.assert_allclose(loss.native(y_true, y_pred, *weights).finish(parts), value, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("axis", "weight"), [((1, 2), rng.random((4, 3))), ((1, 2), rng.random((4, 1))), (-1, 2.0), (None, 2.0)])
+def test_weights_of_overlaps_multiply_their_losses(axis: Any, weight: Any) -> None:
+    y_true, p = (rng.random((4, 5, 6, 3)) < 0.4).astype(float), rng.random((4, 5, 6, 3))
+    losses = 1 - 2 * (y_true * p).sum(axis) / (y_true.sum(axis) + p.sum(axis) + E)
+    weighted = losses * weight
+    divisors = {
+        "none": None,
+        "sum": 1,
+        "sum_over_batch_size": np.size(losses),
+        "mean_with_sample_weight": 1 if axis is None else np.sum(weight),
+    }
+    for reduction, divisor in divisors.items():
+        loss = compat.Dice(axis=axis, reduction=reduction)
+        expected = weighted if divisor is None else weighted.sum() / divisor
+        np.testing.assert_allclose(loss(y_true, p, weight), expected, rtol=1e-9)
+        value, gradient = loss.value_and_grad(y_true, p, weight)
+        np.testing.assert_allclose(value, expected, rtol=1e-9)
+        moved = 1e-5 * rng.normal(size=p.shape)
+        change = np.sum(loss(y_true, p + moved, weight) - loss(y_true, p - moved, weight)) / 2
+        np.testing.assert_allclose((gradient * moved).sum(), change, rtol=1e-5, atol=1e-10)
+    with pytest.raises(ValueError, match="sample_weight must broadcast to the losses"):
+        compat.Dice()(y_true, p, np.ones(4))
 
 
 def test_ignored_classes_do_not_count() -> None:

@@ -112,7 +112,7 @@ def main() -> int:
                 shape = np.shape(compat.LOSSES[name](y_true, y_pred, **options))
                 if isinstance(weight, float) and (options.get("ignore_class") or name == "circle"):
                     continue  # Keras fails: a mask is multiplied into the number in place
-                if weight is None or (name not in ("dice", "tversky") and (np.ndim(weight) == 0 or shape == np.shape(weight))):
+                if weight is None or np.ndim(weight) == 0 or shape == np.shape(weight):
                     for n in classes:
                         peer = getattr(keras.losses, n, None) or getattr(keras.src.losses.losses, n)
                         made = [c(**own, reduction=reduction) for c in (peer, compat.CLASSES[n])]
