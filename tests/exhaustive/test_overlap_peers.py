@@ -94,6 +94,13 @@ def test_monai_generalized_dice(w_type: str, batch: bool, absent: bool) -> None:
     torch.testing.assert_close(ours, expected, rtol=1e-6 if w_type != "uniform" else RTOL, atol=0)  # its weights are float32
 
 
+def test_monai_does_not_divide_by_the_weights() -> None:
+    x, t, w = logits(), labels(), (1.0, 2.0, 3.0)
+    loss = monai.DiceLoss(to_onehot_y=True, softmax=True, weight=w, smooth_nr=1.0, smooth_dr=1.0)
+    ours = 1 / (N * C) * dice_loss.bind(**SOFTMAX, pool_axes=(2, 3), class_weights=w, reduction="sum")
+    assert_same(ours(x, t), loss(x, t[:, None]), x)
+
+
 @pytest.mark.parametrize("weight", [None, (1.0, 2.0, 3.0)])
 def test_kornia_dice(weight: Any) -> None:
     x, t = logits(), labels()
