@@ -81,11 +81,8 @@ class Combination(Algebra):
     @property
     def names(self) -> tuple[str, ...]:
         """Of the terms; equal ones are numbered from 2 on."""
-        names: list[str] = []
-        for _, loss in self.terms:
-            same = [n for n in names if n == loss.name or n.startswith(f"{loss.name}_")]
-            names.append(f"{loss.name}_{len(same) + 1}" if loss.name in names else loss.name)
-        return tuple(names)
+        names = [loss.name for _, loss in self.terms]
+        return tuple([f"{n}_{names[:i].count(n) + 1}" if n in names[:i] else n for i, n in enumerate(names)])
 
     @property
     def name(self) -> str:
