@@ -35,7 +35,7 @@ class Reference:
             return definition.exact(problem, (quantity,), reduction)[quantity]
 
         is_separable = reduction == "none" and not definition.whole
-        return cls(f"{label} (mpmath)", exact, is_separable, has_terms=reduction == "none" and definition.jets)
+        return cls(f"{label} (mpmath)", exact, is_separable, has_terms=definition.jets)
 
     def sensitivity(self, problem: Problem, quantity: str, which: int, exact: Exact, mask: Any) -> Any:
         """By how much a relative change of the inputs, one after the other, changes the numbers of `mask`; at least their terms."""
