@@ -1,10 +1,10 @@
 """Losses of counts and other numbers whose errors are relative: Poisson likelihood, squared logarithmic and absolute percentage error."""
 
 from collections.abc import Iterator
-from math import inf, pi
+from math import inf, log, pi
 from typing import Any, Literal, Unpack
 
-from arrayloss.core import special
+from arrayloss.core import dtypes, special
 from arrayloss.frontend.build import elementwise
 from arrayloss.frontend.check import at_least, choice
 from arrayloss.frontend.loss import Properties, loss
@@ -117,7 +117,11 @@ def poisson_nll_loss(
 
 
 def _gamma_nll(xp: Any, x: Array, t: Array, is_log: bool) -> Iterator[Array]:
-    share = special.multiply_no_nan(xp, t, xp.exp(-x)) if is_log else special.divide(xp, t, x, 0.0)
+    if is_log:
+        is_lost = (t == 0) & (x < log(dtypes.smallest_normal(x.dtype)))  # 0 * exp(-x) is 0, but for its derivative 0 * inf
+        share = t * xp.exp(-xp.where(is_lost, inf, x))
+    else:
+        share = special.divide(xp, t, x, 0.0)
     yield share + xp.where(share == inf, 0.0, x if is_log else xp.log(x))  # where both are infinite, the logarithm is outweighed
     yield 1 - share if is_log else (1 - share) / x
     yield share if is_log else (2 * share - 1) / x / x

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -101,6 +103,19 @@ def test_16_bits_that_overflow_give_no_warning(engine):
         for x in (many[:1], many[0], many):
             assert np.all(al.squared_error(x, 0 * x, reduction="none") == np.inf)
             assert np.all(al.squared_error.value_and_grad(x, 0 * x, weights=1e4, reduction="none")[1] == np.inf)
+
+
+@pytest.mark.parametrize("x", [-1000.0, -89.0, 3.0])
+def test_the_second_derivative_of_nothing_that_was_expected(x):
+    """t = 0 beside exp(-x) = inf: the curvature t * exp(-x) was NaN by autodiff twice, where `grad_and_hess` has 0."""
+    leaf, t = torch.tensor(x, requires_grad=True), torch.tensor(0.0)
+    (slope,) = torch.autograd.grad(al.gamma_nll_loss(leaf, t), leaf, create_graph=True)
+    (bend,) = torch.autograd.grad(slope, leaf)
+    assert (slope, bend) == (1, 0)
+    assert torch.func.hessian(al.gamma_nll_loss)(leaf.detach(), t) == 0
+    assert jax.hessian(al.gamma_nll_loss)(jnp.float32(x), jnp.float32(0)) == 0
+    by_target = torch.func.grad(al.gamma_nll_loss, 1)(leaf.detach(), t)  # exp(-x), for the target is differentiable too
+    assert by_target == (np.exp(-np.float32(x)) if x > 0 else 0)
 
 
 PORT = """
