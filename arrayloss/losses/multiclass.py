@@ -197,7 +197,8 @@ def _nll_of_distribution(
     xp: Any, x: Array, t: Array, axis: int, is_log: bool, label_smoothing: float, class_weights: Any = None
 ) -> Iterator[Any]:
     t, target = smooth_and_weigh(xp, x, t, axis, label_smoothing, class_weights)
-    value = -xp.sum(special.multiply_no_nan(xp, target, x if is_log else xp.log(x)), axis=axis, keepdims=True)
+    log_p = x if is_log else xp.log(xp.where((target == 0) & (x == 0), 1.0, x))  # 0 * log(0) is 0, in autodiff too
+    value = -xp.sum(special.multiply_no_nan(xp, target, log_p), axis=axis, keepdims=True)
     yield value if class_weights is None else (value, xp.sum(t * class_weights, axis=axis, keepdims=True))
     slope = -(target if is_log else special.divide(xp, target, x, 0.0))
     yield slope
@@ -285,7 +286,7 @@ def _softmax_focal_of_distribution(xp: Any, x: Array, t: Array, axis: int, gamma
 
 def _focal_term(xp: Any, p: Array, weight: Array, gamma: Any) -> Iterator[Array]:
     """weight * (1 - p)**gamma * -log(p) of one class, and its derivative."""
-    q, ce = 1 - p, -xp.log(p)
+    q, ce = 1 - p, -xp.log(xp.where((weight == 0) & (p == 0), 1.0, p))  # 0 * log(0) is 0, in autodiff too
     scale = weight * special.power(xp, q, gamma)
     yield special.multiply_no_nan(xp, scale, ce)
     # -log(p) / (1 - p) is 1 at p = 1; a class of no weight has no slope, even where p is 0 (nor a second one: no 1 / p alone)

@@ -97,6 +97,16 @@ def _box_cox(xp: Any, ce: Array, q: Any) -> Array:
     return xp.where(is_zero, ce, -xp.expm1(-q * ce) / q)
 
 
+def _box_cox_of_probs(xp: Any, p: Array, q: Any) -> Array:
+    """(1 - p**q) / q, and its limit at q = 0. At p = 0 by the power: autodiff of expm1(q * log(p)), as compilers do, has 0 * inf."""
+    is_array, is_zero = hasattr(q, "dtype"), p == 0
+    if not is_array and not q:
+        return -xp.log(p)
+    n = xp.where(q == 0, 1.0, q) if is_array else q
+    gap = xp.where(is_zero, 1 - p**n, -xp.expm1(n * xp.log(xp.where(is_zero, 1.0, p)))) / n
+    return xp.where(q == 0, -xp.log(xp.where(q == 0, p, 1.0)), gap) if is_array else gap
+
+
 def _generalized_of_logits(xp: Any, x: Array, t: Array, axis: int, q: Any) -> Iterator[Array]:
     ce, miss, grad, _ = special.nll_and_grad_at_label(xp, x, t, axis)
     yield _box_cox(xp, ce, q)
@@ -108,7 +118,7 @@ def _generalized_of_logits(xp: Any, x: Array, t: Array, axis: int, q: Any) -> It
 
 def _generalized_of_probs(xp: Any, p: Array, t: Array, axis: int, q: Any) -> Iterator[Array]:
     p_y = special.gather_label(xp, p, t, axis)
-    yield _box_cox(xp, -xp.log(p_y), q)
+    yield _box_cox_of_probs(xp, p_y, q)
     slope = 1 / special.power(xp, p_y, 1 - q)
     yield special.place_at_label(xp, p, t, -slope, axis)
     yield special.place_at_label(xp, p, t, (1 - q) * slope * (1 / p_y), axis)

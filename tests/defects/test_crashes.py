@@ -158,6 +158,27 @@ def test_a_batched_gradient_compiles(loss: Any, quiet: None) -> None:
     torch.testing.assert_close(torch.compile(gradients, backend="eager")(x, y), gradients(x, y))
 
 
+CERTAIN = torch.tensor([[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]])
+ABOUT_ZERO = {
+    "generalized": (al.generalized_cross_entropy.bind(given="probs", q=0.5, axis=1), torch.tensor([0, 1, 0])),
+    "generalized, q = 1": (al.generalized_cross_entropy.bind(given="probs", q=1, axis=1), torch.tensor([0, 1, 0])),
+    "generalized, a tensor": (al.generalized_cross_entropy.bind(given="probs", q=torch.tensor(0.5), axis=1), torch.tensor([0, 1, 0])),
+    "binary": (al.binary_cross_entropy, CERTAIN),
+    "nll": (al.nll_loss.bind(given="probs", axis=1), CERTAIN),
+    "focal": (al.softmax_focal_loss.bind(given="probs", axis=1), CERTAIN),
+    "binary focal": (al.sigmoid_focal_loss.bind(given="probs"), CERTAIN),
+}
+
+
+@pytest.mark.parametrize("name", [n if n == "generalized" else pytest.param(n, marks=pytest.mark.exhaustive) for n in ABOUT_ZERO])
+@needs_whole_graphs
+def test_a_compiled_gradient_transform_at_a_probability_of_zero(name: str, quiet: None) -> None:
+    """NaN: dynamo differentiates the value, where the logarithm, or its exponential, is multiplied by 0."""
+    loss, t = ABOUT_ZERO[name]
+    compiled = torch.compile(torch.func.grad(loss), backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(CERTAIN, t), loss.value_and_grad(CERTAIN, t)[1])
+
+
 # -- exported programs --------------------------------------------------------------------------------------------------------
 
 by_class = al.cross_entropy.bind(axis=1)
