@@ -99,11 +99,11 @@ def number(name: str, value: Any, low: float = -inf, high: float = inf, above: f
     if not is_number(value):
         raise TypeError(f"{name} must be a number; got {type(value).__name__}")
     result = float(value)
-    if not -inf < result < inf:
+    if result - result != 0:  # infinite bounds are compared with nothing: PyTorch's compiler dies of "sympy expression is NaN" (torch 2.13)
         raise ValueError(f"{name} must be finite; got {result}")
-    if result <= above:
+    if above != -inf and result <= above:
         raise ValueError(f"{name} must be above {above:g}; got {value}")
-    if not low <= result <= high:
+    if (low != -inf and result < low) or (high != inf and result > high):
         rule = f"at least {low:g}" if high == inf else f"from {low:g} to {high:g}"
         raise ValueError(f"{name} must be {rule}; got {value}")
     return result

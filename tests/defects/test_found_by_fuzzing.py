@@ -14,6 +14,7 @@ from click.testing import CliRunner
 import arrayloss as al
 from arrayloss.check import check, commands
 
+from ..helpers import needs_whole_graphs, quietly
 
 @pytest.mark.parametrize("orders", [(">", "<"), ("<", ">"), (">", ">")])
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
@@ -103,6 +104,34 @@ def test_16_bits_that_overflow_give_no_warning(engine):
         for x in (many[:1], many[0], many):
             assert np.all(al.squared_error(x, 0 * x, reduction="none") == np.inf)
             assert np.all(al.squared_error.value_and_grad(x, 0 * x, weights=1e4, reduction="none")[1] == np.inf)
+
+
+OPTIONS_OF_NUMBERS = {
+    "label_smoothing": (al.sigmoid_cross_entropy, {"label_smoothing": np.float32(0.5)}),
+    "weights": (al.sigmoid_cross_entropy, {"weights": np.float32(0.5)}),
+    "normalizer": (al.sigmoid_cross_entropy, {"normalizer": np.float32(0.5)}),
+    "gamma and alpha": (al.sigmoid_focal_loss, {"gamma": np.float32(0.5), "alpha": np.float64(0.25)}),
+    "delta": (al.huber_loss, {"delta": np.float64(0.5)}),
+    "class_weights": (al.nll_loss.bind(given="probs", axis=1), {"class_weights": (np.float32(0.5), np.float64(2.0))}),
+}
+
+
+@needs_whole_graphs
+def test_a_number_of_numpy_in_a_whole_compiled_graph_is_refused_by_the_compiler():
+    """It makes a symbol of it, and died of "sympy expression is NaN" where it is compared with infinite bounds."""
+    (loss, options), x = OPTIONS_OF_NUMBERS["label_smoothing"], torch.tensor([[0.25, 0.75]])
+    torch._dynamo.reset()
+    with quietly(), pytest.raises(torch._dynamo.exc.UserError, match="data-dependent"):
+        torch.compile(lambda x: loss(x, x, **options), backend="eager", fullgraph=True)(x)
+
+
+@pytest.mark.exhaustive  # compiles for some seconds
+@pytest.mark.parametrize("name", OPTIONS_OF_NUMBERS)
+def test_a_number_of_numpy_ends_a_compiled_graph(name):
+    (loss, options), x = OPTIONS_OF_NUMBERS[name], torch.tensor([[0.25, 0.75]])
+    torch._dynamo.reset()
+    with quietly():
+        torch.testing.assert_close(torch.compile(lambda x: loss(x, x, **options), backend="eager")(x), loss(x, x, **options))
 
 
 @pytest.mark.parametrize("x", [-1000.0, -89.0, 3.0])
