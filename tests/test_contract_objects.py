@@ -90,6 +90,14 @@ def test_repr() -> None:
     assert repr(al.squared_error).startswith("<loss squared_error")
 
 
+def test_a_missing_second_derivative_names_the_loss(xp: Backend) -> None:
+    """It named the kernel, which is a private function: "triplet"."""
+    x = xp.array(PREDICTIONS)
+    for loss in (al.triplet_margin_loss, 2 * al.triplet_margin_loss.bind(swap=True)):
+        with pytest.raises(NotImplementedError, match=r"^no second derivative is defined for triplet_margin_loss$"):
+            loss.grad_and_hess(x, x, x)
+
+
 @pytest.mark.parametrize("loss", REGISTRY.values(), ids=lambda loss: loss.name)
 def test_signature_and_docstring(loss: Any) -> None:
     """Shared options are explicit in both. Options stood at the wrong indentation, with ForwardRef as types."""

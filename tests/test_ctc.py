@@ -205,7 +205,7 @@ WRONG = {
     "input_lengths must be an array of numpy": ((LOGITS, TARGETS, FRAMES.tolist(), LENGTHS), {}),
     "given must be 'log_probs' or 'logits'; got 'probs'": (ALL, {"given": "probs"}),
     "zero_infinity must be True or False; got 2": (ALL, {"zero_infinity": 2}),
-    "no second derivative is defined for ctc": (ALL, {}),
+    "no second derivative is defined for ctc_loss": (ALL, {}),
 }
 
 

@@ -138,7 +138,7 @@ class Operation:
         arrays, _, weigh, steps = self._start(xp, arrays, labels)
         _, first, second = next(steps), next(steps), next(steps, None)
         if second is None:
-            raise NotImplementedError(f"no second derivative is defined for {self.kernel.__name__.strip('_')}")
+            raise NotImplementedError("no second derivative is defined for this loss")
         if callable(first):
             zeros = [0.0] * (len(self.terms) - ("weight" in self.terms) - 1)
             first = first(special.constant(xp, 1.0, arrays[0].dtype, arrays[0]), *zeros)

@@ -113,7 +113,11 @@ class Loss(Algebra, Generic[P]):
         Weights are multiplied in; nothing is divided by a number of elements. The second derivatives are the diagonal of the Hessian.
         """
         call = self._differentiable(*args, **kwargs)
-        gradients, hessians = call.adapter.derivatives(call)
+        try:
+            gradients, hessians = call.adapter.derivatives(call)
+        except NotImplementedError as error:
+            error.args = (str(error).replace("this loss", self.name),)  # a kernel does not know it
+            raise
         return call.sum_to_shapes(gradients), call.sum_to_shapes(hessians)
 
     def _differentiable(self, *args: Any, **kwargs: Any) -> Any:
@@ -169,9 +173,8 @@ class Loss(Algebra, Generic[P]):
         return hash(self._key())
 
     def __repr__(self) -> str:
-        options = ", ".join([f"{name}={value!r}" for name, value in self._options.items()])
-        if options:
-            return f"{self.name}.bind({options})"
+        if self._options:
+            return f"{self.name}.bind({', '.join([f'{name}={value!r}' for name, value in self._options.items()])})"
         plain = [p.replace(annotation=p.empty) for p in self.__signature__.parameters.values()]
         return f"<loss {self.name}{inspect.Signature(plain)}>"
 
