@@ -108,10 +108,18 @@ def own_options(draw: Any, name: str, rng: Any) -> dict[str, Any]:
 
     if name in FORMS:
         maybe("given", *FORMS[name])
-    if name in ("sigmoid_cross_entropy", "binary_cross_entropy", "softmax_cross_entropy", "nll_loss"):
+    if name in BINARY or name in ("softmax_cross_entropy", "nll_loss", "softmax_focal_loss"):
         maybe("label_smoothing", 0.0, 0.125, 0.5, 1.0, 1, np.float64(0.25), np.float32(0.5))
     if "focal_loss" in name:
         maybe("gamma", 0, 0.5, 1, 1.5, 2.0, 3, 5.0, np.array(2.0), np.float32(1.0), np.array(0.5, np.float32))
+    if (name in ROWS or name in BINARY) and domain_of(name, o) == "probs":
+        maybe("clip", 0, 2.0**-10, 0.015625, 0.11, np.float32(0.25))
+        if name in ROWS:
+            maybe("renormalize", True, False)
+    if name == "softmax_cross_entropy" and draw(st.booleans()):
+        maybe("z_loss", 0, 0.5, 1, np.float32(0.25), np.array(0.125))
+        maybe("softcap", 2.0, 30, np.float64(50.0), np.array(8.0))
+        maybe("scale", 1, 0.5, 4.0, np.float32(2.0), np.array(2.0, np.float32))
     if name == "huber_loss":
         maybe("delta", 0.5, 1, 2.0, np.array(1.0), 1e-3, 100)
     if name == "gaussian_nll_loss":
@@ -120,6 +128,9 @@ def own_options(draw: Any, name: str, rng: Any) -> dict[str, Any]:
         o["activation"] = draw(st.sampled_from(["softmax", "sigmoid", None]))
         maybe("smooth", 0.0, 0, 1e-3, 1.0, 5, np.array(0.5))
         maybe("absent", "skip", "keep")
+        if name in ("dice_loss", "jaccard_loss", "tversky_loss"):
+            maybe("log", True, False)
+            maybe("gamma", 1, 1.0, 0.75, 2, 0.5, np.float32(1.5))
     if name in ("dice_loss", "jaccard_loss"):
         maybe("squared", True, False)
     if "tversky" in name:
@@ -148,6 +159,7 @@ def draw_predictions(draw: Any, name: str, own: dict[str, Any], shape: Any, axis
         if name in ROWS and axis is not None and x.shape[axis] > 1:
             x = x / x.sum(axis=axis, keepdims=True)
         x = np.clip(x, 2.0**-12, 1 - 2.0**-7)
+        x = 3 * x if own.get("renormalize") else x
     if domain == "log_probs":
         x = -np.abs(x)
     return [x, np.exp(rng.normal(size=shape)) + 0.1] if name == "gaussian_nll_loss" else [x]
@@ -226,6 +238,9 @@ def class_options(draw: Any, case: Case, shape: Any, rng: Any) -> None:
         numbers("class_weights", [0.0, 0.5, 1.0, 3.0], False)
     if name == "softmax_focal_loss":
         numbers("alpha", [0.0, 0.25, 1.0, 2.0], False)
+    if name == "softmax_cross_entropy":
+        numbers("logit_offsets", [0.0, 0.5, -1.0, 3.0], False)
+        numbers("label_margins", [0.0, 0.5, 1.0, -0.25], False)
     if name in OVERLAPS and axis is not None and draw(one_in(3)):
         chosen = rng.permutation(shape[axis])[: draw(st.integers(1, shape[axis]))]
         chosen = [int(c) - (shape[axis] if draw(one_in(4)) else 0) for c in chosen]

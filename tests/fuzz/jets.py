@@ -109,6 +109,12 @@ def sigmoid(a: Jet) -> Jet:
     return where(a.value > 0, 1.0, e) / (1 + e)
 
 
+def tanh(a: Jet) -> Jet:
+    w = np.exp(-2 * abs(a.value))
+    slope = 4 * w / (1 + w) ** 2  # 1 - tanh**2
+    return a.through(np.tanh(a.value), slope, -2 * np.tanh(a.value) * slope)
+
+
 def log_softmax(a: Jet, axis: int) -> Jet:
     top = a.value.max(axis=axis + 1, keepdims=True)
     shifted = a - Jet(top)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .jets import REAL, Jet, exp, log, log1p, log_softmax, power, sigmoid, softplus, where
+from .jets import REAL, Jet, exp, log, log1p, log_softmax, power, sigmoid, softplus, tanh, where
 
 Array = Any
 ELEMENTWISE = ("squared_error", "huber_loss", "log_cosh_loss", "gaussian_nll_loss")
@@ -54,14 +54,16 @@ def exact(name: str, xs: Sequence[Array], t: Array, directions: Sequence[Array],
         return Exact(result.value[0], np.atleast_1d(total.first) / copies, np.atleast_1d(total.second) / copies, size, unit, least)
 
 
-def slope_of(name: str, xs: Sequence[Jet], t: Array, mask: Array, o: dict[str, Any]) -> Array:
+def slope_of(name: str, xs: Sequence[Jet], t: Array, mask: Array, at: int, o: dict[str, Any]) -> Array:
     """How large the terms are that add up to a slope, or to a second derivative."""
-    x = xs[0].value[0]
+    x = probabilities(xs[0], at, o).value[0]
     if name == "gaussian_nll_loss":
         r, v = x - t, xs[1].value[0]
         slope = (1 + r * r / v) * (1 + 1 / v) ** 2
     elif name == "binary_cross_entropy" or o.get("given") == "probs":
-        slope = (1 / x + 1 / (1 - x)) ** 2
+        slope = (1 / x + 1 / np.maximum(1 - x, 2.0**-12)) ** 2
+    elif CHANGES & set(o):
+        slope = np.ones_like(x) * changed_size(x, t, at, o) * max(1.0, float(o.get("scale", 1.0))) ** 2
     else:
         slope = np.ones_like(x)
     largest = np.prod(
@@ -71,9 +73,9 @@ def slope_of(name: str, xs: Sequence[Jet], t: Array, mask: Array, o: dict[str, A
 
 
 def elements(name: str, xs: Sequence[Jet], t: Array, mask: Array, axis: int | None, o: dict[str, Any], copies: int) -> Any:
-    slope = slope_of(name, xs, t, mask, o)
     ndim, x = t.ndim, xs[0]
     at = ndim - 1 if axis is None else axis
+    slope = slope_of(name, xs, t, mask, at, o)
     class_weights = o.get("class_weights")
     weight: Any = np.ones_like(t)
     if class_weights is not None:
@@ -90,6 +92,8 @@ def elements(name: str, xs: Sequence[Jet], t: Array, mask: Array, axis: int | No
     w = np.where(mask, np.where(mask, w, 0.0), 0.0) + np.zeros_like(weight)
     loss, weight = w * where(mask, loss, 0.0), w * weight
     parts = abs(loss.value)
+    if CHANGES & set(o):
+        parts = parts + abs(w) * changed_size(xs[0].value[0], t, at, o)
     if name == "gaussian_nll_loss":
         parts = parts + abs(w * (abs(np.log(xs[1].value)) + 1) * mask)
     if o["reduction"] == "none":
@@ -135,6 +139,30 @@ def of_numbers(name: str, xs: Sequence[Jet], t: Array, o: dict[str, Any]) -> Jet
     return (log(v) + r * r / v) * 0.5 + (np.log(2 * REAL(np.pi)) / 2 if o.get("full") else 0.0)
 
 
+CHANGES = {"z_loss", "softcap", "logit_offsets", "label_margins", "scale"}
+
+
+def changed_logits(x: Jet, t: Array, at: int, o: dict[str, Any]) -> Jet:
+    cap = o.get("softcap")
+    x = x if cap is None else tanh(x / float(cap)) * float(cap)
+    shift = per_class(o.get("logit_offsets", 0.0), at, t.ndim) - per_class(o.get("label_margins", 0.0), at, t.ndim) * t
+    return (x + shift) * float(o.get("scale", 1.0))
+
+
+def changed_size(x: Array, t: Array, at: int, o: dict[str, Any]) -> Array:
+    """How much what logits are rounded to moves a loss, in roundings: their size, and that of the slope of z_loss."""
+    changed = changed_logits(Jet(x[None]), t, at, o).value[0]
+    size = 1 + np.max(abs(changed), initial=0.0)
+    return size * (1 + 2 * float(o.get("z_loss", 0.0)) * size) * max(1.0, float(np.max(t.sum(axis=at), initial=0.0)))
+
+
+def probabilities(p: Jet, at: int, o: dict[str, Any]) -> Jet:
+    """Divided by their sum, then clipped, as asked."""
+    p = p / p.sum((at,), keepdims=True) if o.get("renormalize") else p
+    low = float(o.get("clip", 0.0))
+    return p if not low else where(p.value < low, low, where(p.value > 1 - low, 1 - low, p))
+
+
 def no_nan(a: Array, b: Jet) -> Jet:
     """a * b for a constant a, 0 where a is 0."""
     return where(a == 0, 0.0, a * b)
@@ -142,7 +170,7 @@ def no_nan(a: Array, b: Jet) -> Jet:
 
 def of_decisions(name: str, x: Jet, t: Array, at: int, o: dict[str, Any]) -> Jet:
     e, is_logit = o.get("label_smoothing", 0.0), o.get("given", "logits") == "logits" and name != "binary_cross_entropy"
-    t = (1 - e) * t + e / REAL(2)
+    t, x = (1 - e) * t + e / REAL(2), probabilities(x, at, o)
     positive, negative = (softplus(-x), softplus(x)) if is_logit else (-log(x), -log1p(-x))
     if name != "sigmoid_focal_loss":
         factor = 1.0 if o.get("pos_weight") is None else per_class(o["pos_weight"], at, t.ndim)
@@ -162,7 +190,8 @@ def of_rows(name: str, x: Jet, t: Array, at: int, weight: Array, o: dict[str, An
         log_q, log_p = log_softmax(x, at), log_softmax(Jet(t[None]), at)
         p = np.exp(log_p.value)
         return where(p == 0, 0.0, p * (log_p - log_q)).sum((at,), keepdims=True)
-    given = o.get("given", "log_probs" if name == "nll_loss" else "logits")
+    given, e = o.get("given", "log_probs" if name == "nll_loss" else "logits"), o.get("label_smoothing", 0.0)
+    x = changed_logits(x, t, at, o) if CHANGES & set(o) else probabilities(x, at, o)
     log_p = log_softmax(x, at) if given == "logits" else log(x) if given == "probs" else x
     if name == "softmax_focal_loss":
         p = exp(log_p) if given == "logits" else x
@@ -171,10 +200,12 @@ def of_rows(name: str, x: Jet, t: Array, at: int, weight: Array, o: dict[str, An
         q = Jet(*(np.concatenate([getattr(other, name) for other in others], axis=at + 1) for name in ("value", "first", "second")))
         q = q if given == "logits" else 1 - x
         alpha = 1.0 if o.get("alpha") is None else per_class(o["alpha"], at, t.ndim)
+        t = (1 - e) * t + e / REAL(size)
         return where(t * alpha == 0, 0.0, t * alpha * power(q, float(o.get("gamma", 2.0))) * -log_p).sum((at,), keepdims=True)
-    e = o.get("label_smoothing", 0.0)
     target = ((1 - e) * t + e / REAL(t.shape[at])) * weight
-    return no_nan(target, -log_p).sum((at,), keepdims=True)
+    lse = (x - log_p).take([0], at)
+    of_row = (t * weight).sum(axis=at, keepdims=True) if o.get("class_weights") is not None else 1.0
+    return no_nan(target, -log_p).sum((at,), keepdims=True) + (lse * lse * (float(o.get("z_loss", 0.0)) * of_row) if "z_loss" in o else 0.0)
 
 
 def overlap(name: str, xs: Sequence[Jet], t: Array, mask: Array, axis: int | None, o: dict[str, Any], copies: int) -> Any:
@@ -225,12 +256,24 @@ def overlap(name: str, xs: Sequence[Jet], t: Array, mask: Array, axis: int | Non
     is_empty = whole.value[0] == 0
     least = float(np.min(np.where(is_empty, 1.0, whole.value[0]), initial=1.0))
     losses = where(is_empty, 0.0, miss / where(is_empty, 1.0, whole))
-    if name == "focal_tversky_loss":
+    gamma, steep = float(o.get("gamma", 0.75 if name == "focal_tversky_loss" else 1.0)), np.ones_like(losses.value)
+    if o.get("log"):
+        hit = where(is_empty, 1.0, whole - miss)
+        losses = where(is_empty, 0.0, log(where(is_empty, 1.0, whole)) - log(hit))
+        steep = where(is_empty, 1.0, whole).value / np.maximum(hit.value, 1e-300)
+        least = min(least, float(np.min(np.where(hit.value == 0, 1.0, abs(hit.value)), initial=1.0)))
+    if gamma != 1:
         is_perfect = losses.value <= 1e-18
-        losses = where(is_perfect, 0.0, power(where(is_perfect, 1.0, losses), float(o.get("gamma", 0.75))))
+        losses = where(is_perfect, 1.0, losses)
+        steep = np.where(is_perfect, 0.0, steep * gamma * losses.value ** (gamma - 1))
+        losses = where(is_perfect, 0.0, power(losses, gamma))
     result = weights * losses
     # A softmax takes the differences of derivatives for p, each at most this large
-    slope = np.max(weights / np.where(is_empty, 1.0, whole.value[0]), initial=0.0) * np.max(w, initial=0.0) * (activation == "softmax")
+    slope = (
+        np.max(weights * steep[0] / np.where(is_empty, 1.0, whole.value[0]), initial=0.0)
+        * np.max(w, initial=0.0)
+        * (activation == "softmax")
+    )
     if o["reduction"] == "none":
         return result, 1.0, float(slope), least
     result = result.sum(range(weights.ndim))
