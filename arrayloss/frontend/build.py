@@ -102,6 +102,7 @@ def _of_several_axes(xp: Any, x: Array, t: Array, axis: Axes, of_rows: Kernel, *
     shape, back = tuple([x.shape[i] for i in order]), tuple(sorted(range(x.ndim), key=order.__getitem__))
     lead, last = shape[: -len(axis)], prod(shape[-len(axis) :])
     x, t = [xp.reshape(xp.permute_dims(a, order), (*lead, last)) for a in (x, t)]
+    own = {n: xp.reshape(v, (1,) * x.ndim) if dtypes.is_array(v) else v for n, v in own.items()}
     steps = of_rows(xp, x, t, axis=len(lead), **own)
     yield xp.permute_dims(xp.reshape(next(steps), (*lead, *[1 for _ in axis])), back)
     for derivative in steps:

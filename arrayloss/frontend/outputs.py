@@ -85,11 +85,8 @@ class Outputs:
 
     def bind(self, **options: Any) -> Outputs:
         """The same outputs with options and coefficients fixed, for all losses that have them or, in a dict, for the outputs it names."""
-        each = {
-            name: (number("coefficients", factor), loss.bind(**own))
-            for name, (loss, factor, own) in self._options_of_terms(options).items()
-        }
-        bound = {name: (loss if factor == 1 else factor * loss,) for name, (factor, loss) in each.items()}
+        each = [(n, loss.bind(**own), number("coefficients", factor)) for n, (loss, factor, own) in self._options_of_terms(options).items()]
+        bound = {name: (loss if factor == 1 else factor * loss,) for name, loss, factor in each}
         return Outputs(_rebuilt("", self.losses, self.losses, bound), self.missing)
 
     def _each(

@@ -106,6 +106,18 @@ def test_16_bits_that_overflow_give_no_warning(engine):
             assert np.all(al.squared_error.value_and_grad(x, 0 * x, weights=1e4, reduction="none")[1] == np.inf)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 4])
+def test_an_array_parameter_of_a_distribution_over_several_axes(rows):
+    """It kept the dimensions of the predictions, whose classes had become one axis: "cannot reshape array of size 4 into shape (1,1)"."""
+    x, t = np.linspace(-2.0, 1.0, 4 * rows).reshape(rows, 2, 2), np.full((rows, 2, 2), 0.25)
+    loss = al.softmax_focal_loss.bind(axis=(1, 2))
+    value, gradient = loss.value_and_grad(x, t, gamma=1.5)
+    for gamma, of in ((torch.tensor(1.5), torch.from_numpy), (jnp.asarray(1.5), jnp.asarray)):
+        by_array = loss.value_and_grad(of(x), of(t), gamma=gamma)
+        np.testing.assert_allclose(by_array[0], value, rtol=1e-5)
+        np.testing.assert_allclose(by_array[1], gradient, rtol=1e-4)
+
+
 OPTIONS_OF_NUMBERS = {
     "label_smoothing": (al.sigmoid_cross_entropy, {"label_smoothing": np.float32(0.5)}),
     "weights": (al.sigmoid_cross_entropy, {"weights": np.float32(0.5)}),
