@@ -31,6 +31,7 @@ class Case:
     dense: Array = None  # targets as floating point in the shape of the predictions
     axis: int | None = None
     copies: int = 1
+    is_split: bool = False  # the loss gets the class axis as two
     layouts: tuple[str, ...] = ("plain",)
     seed: int = 0
 
@@ -96,7 +97,27 @@ def cases(draw: Any, names: tuple[str, ...] = (*ELEMENTWISE, *BINARY, *ROWS, *OV
     if ndim and case.plain[0].size and draw(one_in(8)):
         goal = draw(st.sampled_from([2**11, 2**16, 2**17, 2**18, 2**18 + 2**17]))
         repeat(case, max(1, goal // case.plain[0].size + draw(st.integers(-1, 1))))
+    elif name in ROWS and t.shape == shape and shape[axis] == 4 and not {"class_weights", "alpha", "ignore_index", *OFFSETS} & set(options):
+        split_classes(case, draw(st.booleans()))
     return case
+
+
+OFFSETS = ("logit_offsets", "label_margins")
+
+
+def split_classes(case: Case, is_reversed: bool) -> None:
+    """Four classes as two axes of two, for the loss; what the oracle gets stays as it is. Such targets are numbers: none is ignored."""
+    axis, ndim, shape = case.axis or 0, case.plain[0].ndim, case.plain[0].shape
+    case.is_split = True
+    case.predictions = [x.reshape(*shape[:axis], 2, 2, *shape[axis + 1 :]) for x in case.predictions]
+    case.targets = case.targets.reshape(case.predictions[0].shape)
+    case.options["axis"] = (axis + 1, axis - ndim - 1) if is_reversed else (axis, axis + 1)
+    for name in ("weights", "where"):
+        if np.ndim(case.options.get(name)) == ndim:
+            case.options[name] = np.expand_dims(case.options[name], axis)
+    if "reduce_axes" in case.options:
+        places = [a % ndim for a in np.atleast_1d(case.options["reduce_axes"]).astype(int).tolist()]
+        case.options["reduce_axes"] = tuple([a + (a > axis) for a in places])
 
 
 def own_options(draw: Any, name: str, rng: Any) -> dict[str, Any]:
