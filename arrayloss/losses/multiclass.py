@@ -154,7 +154,7 @@ def softmax_cross_entropy(
         w_c. It counts in the denominator of the mean too, for labels and distributions alike.
     label_smoothing : number e from 0 to 1, in t' = (1 - e) * t + e / C
         The denominator of the mean is taken from t, as in PyTorch.
-    z_loss : number >= 0, or 0-d array: keeps the normalizer of the softmax near 1
+    z_loss : number >= 0, or 0-d array: keeps the normalizer of the softmax near 1; w_t is 1 without class_weights
     softcap : number > 0, or 0-d array: the logits stay between -softcap and softcap
     logit_offsets : one number per class: logarithms of the shares of the classes give balanced softmax, `logit_adjustment` makes them
     label_margins : one number per class: by how much the class of the target must win; `ldam_margins` makes them
