@@ -10,7 +10,6 @@ from .engine.choice import use_engine
 from .fenchel_young import fenchel_young
 from .frontend.combination import Combination
 from .frontend.loss import Loss, Properties, loss
-from .frontend.outputs import Outputs, outputs
 from .losses.binary import binary_cross_entropy, sigmoid_cross_entropy, sigmoid_focal_loss
 from .losses.contrastive import circle_loss, ntxent_loss
 from .losses.count import absolute_percentage_error, gamma_nll_loss, poisson_nll_loss, squared_log_error
@@ -56,6 +55,7 @@ from .losses.vectors import (
     triplet_margin_with_distance_loss,
 )
 from .one_hot import one_hot
+from .outputs import Outputs, outputs
 from .pairwise_distance import pairwise_distance
 from .selections import hardest, length_mask, ordinal_levels
 

@@ -94,7 +94,7 @@ def divide(xp: Any, a: Array, b: Array, at_0_over_0: Any) -> Array:
     What underflows on both sides is 0 / 0 too: such a quotient has no digits, XLA flushes its terms to 0, and the 1 / b in its
     derivative is infinite. A factor of 4 leaves room for a numerator and a denominator on different sides of that line.
     """
-    low = 4 * dtypes.SMALLEST_NORMAL.get(dtypes.name(b.dtype), 0.0)
+    low = 4 * dtypes.smallest_normal(b.dtype)
     both = (abs(a) <= low) & (abs(b) <= low)
     return xp.where(both, at_0_over_0() if callable(at_0_over_0) else at_0_over_0, quotient(xp, a, xp.where(both, 1.0, b)))
 

@@ -117,11 +117,8 @@ def poisson_nll_loss(
 
 
 def _gamma_nll(xp: Any, x: Array, t: Array, is_log: bool) -> Iterator[Array]:
-    if is_log:
-        is_lost = (t == 0) & (x < log(dtypes.smallest_normal(x.dtype)))  # 0 * exp(-x) is 0, but for its derivative 0 * inf
-        share = t * xp.exp(-xp.where(is_lost, inf, x))
-    else:
-        share = special.divide(xp, t, x, 0.0)
+    is_lost = is_log and (t == 0) & (x < log(dtypes.smallest_normal(x.dtype)))  # 0 * exp(-x) is 0, but for its derivative 0 * inf
+    share = t * xp.exp(-xp.where(is_lost, inf, x)) if is_log else special.divide(xp, t, x, 0.0)
     yield share + xp.where(share == inf, 0.0, x if is_log else xp.log(x))  # where both are infinite, the logarithm is outweighed
     yield 1 - share if is_log else (1 - share) / x
     yield share if is_log else (2 * share - 1) / x / x

@@ -76,8 +76,7 @@ def of_changed_logits(xp: Any, x: Array, t: Array, axis: int, kernel: Any, **own
     if moves is not None or scale is not None:  # of logits less their maximum it is the same, and their changes round less
         largest = xp.max(x, axis=axis, keepdims=True)
         top = xp.where(xp.isfinite(largest), largest, 0.0)
-        x = x - top
-    x = x if moves is None else x + moves
+        x = x - top if moves is None else (x - top) + moves
     x, top = (x, top) if scale is None else (scale * x, scale * top)
     steps = kernel(xp, x, t, axis, **own)
     value, *weight = terms if isinstance(terms := next(steps), tuple) else (terms,)
@@ -91,10 +90,7 @@ def of_changed_logits(xp: Any, x: Array, t: Array, axis: int, kernel: Any, **own
     yield (value, *weight) if weight else value
     slope = next(steps) if z_loss is None else next(steps) + 2 * factor * lse * p
     yield slope if slope_of_x is None else slope_of_x * slope
-    bend = next(steps)
-    if z_loss is not None:
-        q = special.softmax_with_complement(xp, x, axis)[2]()
-        bend = bend + 2 * factor * p * (p + lse * q)
+    bend = next(steps) if z_loss is None else next(steps) + 2 * factor * p * (p + lse * special.softmax_with_complement(xp, x, axis)[2]())
     bend = bend if slope_of_x is None else slope_of_x * slope_of_x * bend
     yield bend if bend_of_x is None else bend + bend_of_x * slope
 

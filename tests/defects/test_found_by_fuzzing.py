@@ -16,6 +16,7 @@ from arrayloss.check import check, commands
 
 from ..helpers import needs_whole_graphs, quietly
 
+
 @pytest.mark.parametrize("orders", [(">", "<"), ("<", ">"), (">", ">")])
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
 def test_two_predictions_of_two_byte_orders_have_one_dtype(orders, dtype, engine):

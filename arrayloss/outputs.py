@@ -9,11 +9,10 @@ from functools import reduce
 from operator import add
 from typing import Any
 
-from arrayloss.adapters.dispatch import adapter_of
-from arrayloss.core.parts import Parts, Source
-
-from .check import choice, is_number, number
-from .combination import SHARED, Algebra, check_parts
+from .adapters.dispatch import adapter_of
+from .core.parts import Parts, Source
+from .frontend.check import choice, is_number, number
+from .frontend.combination import SHARED, Algebra, check_parts
 
 Array = Any
 Tree = Any  # an array, or a dict or a tuple of trees
