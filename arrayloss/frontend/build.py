@@ -109,10 +109,14 @@ def _of_several_axes(xp: Any, x: Array, t: Array, axis: Axes, of_rows: Kernel, *
         yield xp.permute_dims(xp.reshape(derivative, shape), back)
 
 
-def around(kernel: Kernel, call: Call, **static: Any) -> Call:
-    """The call with a kernel around its own, which that one gets as the argument `kernel`."""
-    arguments = *call.operation.arguments, ("kernel", call.operation.kernel), *static.items()
-    return replace(call, operation=replace(call.operation, kernel=kernel, arguments=arguments))
+def around(kernel: Kernel, call: Call, of_rows: bool = False, **static: Any) -> Call:
+    """The call with a kernel around its own, which that one gets as the argument `kernel`; `of_rows`: inside, where axes become one."""
+    own, op = dict(call.operation.arguments), call.operation
+    if of_rows and "of_rows" in own:
+        own["kernel"], own["of_rows"] = own["of_rows"], kernel
+    else:
+        own["kernel"], op = op.kernel, replace(op, kernel=kernel)
+    return replace(call, operation=replace(op, arguments=(*own.items(), *static.items())))
 
 
 def vectors(

@@ -165,7 +165,7 @@ def softmax_cross_entropy(
     changes = changes_of_logits(z_loss, softcap, logit_offsets, label_margins, scale)
     kernels = _cross_entropy_of_labels, _cross_entropy_of_distribution
     call = rows(*kernels, {"logits": logits}, targets, options, weights, label_smoothing=e, **changes)
-    return around(of_changed_logits, call) if changes else call
+    return around(of_changed_logits, call, of_rows=True) if changes else call
 
 
 cross_entropy = softmax_cross_entropy
