@@ -87,7 +87,7 @@ def sigmoid_focal_loss(x: Number, t: Number, gamma: float = 2.0, alpha: float | 
 
 OF_PROBS = Bound(5, 5, LOG1P, extra={"jax float64": 26.0})
 HALF = {**PROBS, "gamma": 0.5, "alpha": 0.25}
-OF_PROBS_SOFT = Promise(OF_PROBS, OF_PROBS.with_zeros(underflow=40))
+OF_PROBS_SOFT = Promise(Bound(5, 6, f"{POWER}; {LOG1P}", extra={"jax float64": 26.0}), OF_PROBS.with_zeros(underflow=40))
 
 
 @define("sigmoid_focal_loss", "unit", DECISION, PROBS, HALF, CLIP | SLIGHTLY, promise=Promise(OF_PROBS, OF_PROBS), soft=OF_PROBS_SOFT)

@@ -82,7 +82,7 @@ class Combination(Algebra):
     def names(self) -> tuple[str, ...]:
         """Of the terms; equal ones are numbered from 2 on."""
         names = [loss.name for _, loss in self.terms]
-        return tuple([f"{n}_{names[:i].count(n) + 1}" if n in names[:i] else n for i, n in enumerate(names)])
+        return tuple([f"{n}_{sum([m == n for m in names[:i]]) + 1}" if n in names[:i] else n for i, n in enumerate(names)])
 
     @property
     def name(self) -> str:
