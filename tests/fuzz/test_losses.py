@@ -104,7 +104,8 @@ def near(actual: Any, expected: Any, dtype: str, scale: float, computed: str, wh
     limit = np.abs(expected) * EPSILON[dtype] + ULPS * EPSILON[computed] * np.maximum(scale, np.abs(expected)) + LEAST[dtype] + ORACLE
     huge = float(np.finfo(np.float32).max) if dtype != "float16" else 65504.0
     known &= np.abs(expected) < (huge if dtype != "float64" else 1e300)
-    wrong = known & ~(np.abs(actual - expected) <= limit)
+    with np.errstate(invalid="ignore"):  # two infinities, which are not compared
+        wrong = known & ~(np.abs(actual - expected) <= limit)
     if wrong.any():
         at = tuple(int(i[0]) for i in np.nonzero(wrong)) if wrong.ndim else ()
         raise AssertionError(f"{what}: {actual[at]!r} at {at}, not {expected[at]!r} (scale {scale:.3g}, {wrong.sum()} wrong)")
