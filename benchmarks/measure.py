@@ -18,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate
 from statistics import median
 from time import perf_counter
+from warnings import catch_warnings
 
 Work = Callable[[], object]
 CONDITIONS = ("alone", "behind", "busy")
@@ -135,7 +136,7 @@ def torch_allocations(work: Work) -> list[int]:
         return []
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as run:
+    with catch_warnings(action="ignore"), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as run:  # PyTorch 2.11 warns
         result = work()
     del result
     events = [e for e in run.profiler.kineto_results.events() if e.name() == "[memory]"]

@@ -76,7 +76,7 @@ class Combination(Algebra):
     1.4493
     """
 
-    terms: tuple[tuple[float, Any], ...]
+    terms: tuple[tuple[float, Any], ...] = ()  # PyTorch's compiler hashes an object before it has its attributes (before 2.13)
 
     @property
     def names(self) -> tuple[str, ...]:

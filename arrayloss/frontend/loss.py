@@ -45,6 +45,9 @@ class Loss(Algebra, Generic[P]):
     same arguments; `bind` fixes options; `finish` turns parts into the number. Numbers times losses, added up, are a loss again.
     """
 
+    _function: Any = None  # PyTorch's compiler hashes an object before it has its attributes (before 2.13)
+    _options: Any = None
+
     def __init__(
         self, function: Callable[P, Any], properties: Any = None, options: Mapping[str, Any] | None = None, base: Loss[Any] | None = None
     ) -> None:
@@ -164,7 +167,7 @@ class Loss(Algebra, Generic[P]):
         return bound
 
     def _key(self) -> Any:
-        return self._function, tuple([(name, hashable(value)) for name, value in sorted(self._options.items())])
+        return self._function, tuple([(name, hashable(value)) for name, value in sorted((self._options or {}).items())])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Loss) and self._key() == other._key()

@@ -138,7 +138,6 @@ def _both(x: Any, y: Any, gamma: float) -> Any:
 
 @pytest.mark.parametrize("function", [_bound, *[pytest.param(f, marks=pytest.mark.exhaustive) for f in (_of_parts, _metric, _both)]])
 @needs_whole_graphs
-@lacking("torch", "2.8 2.9 2.10 2.11 2.12", "the compiler loses the attributes of an object that is made inside")
 def test_a_loss_bound_inside_a_compiled_function_takes_any_batch(function: Any, quiet: None) -> None:
     """Sizes and options that vary; beside `bind` parts, metrics, combinations, gradients and curvatures."""
     compiled = torch.compile(function, fullgraph=True, dynamic=True, backend="eager")
