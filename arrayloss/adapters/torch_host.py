@@ -20,7 +20,6 @@ from .torch_traced import is_plain, is_watched
 Tensors = tuple[Tensor, ...]
 SMALL = host.BLOCK  # beyond it arrays are views by DLPack: `Tensor.numpy` pins the size of a storage, but takes 1 us less
 HALF = (torch.float16, torch.bfloat16)
-_DLPACK_IS_READ_ONLY = not np.from_dlpack(torch.zeros(1)).flags.writeable  # before NumPy 2.1 or PyTorch 2.9
 _team: list[Any] = []  # PyTorch's own threads do our work too: they spin behind a parallel region, and others would wait for a core
 with suppress(OSError, AttributeError):  # where OpenMP is GNU's, or has its functions
     _team.append(ctypes.CDLL(os.path.join(os.path.dirname(torch.__file__), "lib", "libtorch_cpu.so")).GOMP_parallel)
@@ -40,7 +39,8 @@ def _view(t: Tensor, shape: torch.Size) -> Any:
         if t.numel() > SMALL and t.shape == shape:
             return _Half(t)
         t = t.float()
-    return t.numpy() if t.numel() <= SMALL or _DLPACK_IS_READ_ONLY else np.from_dlpack(t)
+    array = t.numpy() if t.numel() <= SMALL else np.from_dlpack(t)
+    return array if array.flags.writeable else t.numpy()  # before NumPy 2.1 or PyTorch 2.9
 
 
 class _Half:
