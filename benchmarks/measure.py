@@ -136,7 +136,8 @@ def torch_allocations(work: Work) -> list[int]:
         return []
     from torch.profiler import ProfilerActivity, profile
 
-    with catch_warnings(action="ignore"), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as run:  # PyTorch 2.11 warns
+    quiet = catch_warnings(action="ignore", category=UserWarning)  # PyTorch 2.11 says at every start that it keeps one cycle of events
+    with quiet, profile(activities=[ProfilerActivity.CPU], profile_memory=True) as run:
         result = work()
     del result
     events = [e for e in run.profiler.kineto_results.events() if e.name() == "[memory]"]

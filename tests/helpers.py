@@ -26,7 +26,9 @@ def lacking(library: str, releases: str, reason: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(any(is_release(library, r) for r in releases.split()), reason=f"{library} {releases}: {reason}")
 
 
-needs_whole_graphs = lacking("torch", "2.6 2.7", "the compiler breaks a graph where it meets a dataclass or a cache")
+needs_whole_graphs = lacking(
+    "torch", "2.6 2.7", "the compiler breaks a graph where it meets a dataclass or a cache, or (2.7) two dictionaries joined by |"
+)
 WHOLE_GRAPHS = not needs_whole_graphs.args[0]
 needs_64_bits = lacking("jax", "0.5", "no jax.enable_x64: arrays of 64 bits become ones of 32 where x64 is not enabled")
 needs_transposed_scan = lacking("jax", "0.5", "lax.scan over blocks, checkpointed, has no transpose")

@@ -46,7 +46,9 @@ class _Tensors(Memory):
 
 @lru_cache
 def _stream(address: int, device: int) -> Any:
-    with catch_warnings(action="ignore"):  # what is to replace it asks PyTorch for a protocol that old releases lack (CuPy 14.2)
+    with catch_warnings(
+        action="ignore", category=DeprecationWarning
+    ):  # what is to replace it asks PyTorch for a protocol that old releases lack (CuPy 14.2)
         return cupy.cuda.ExternalStream(address, device)
 
 

@@ -1,8 +1,8 @@
 """A graph of array calls written as one CUDA kernel. Nothing here needs CUDA: it takes nodes and gives text.
 
 A kernel walks over elements. In losses of rows an element is a row, which one thread, the 32 lanes of a warp or all threads of a block walk
-over class by class, as often as sums of the row depend on other sums. Sums over elements are float64, in an order
-that depends on shapes alone.
+over class by class, as often as sums of the row depend on other sums. Sums over elements are float64, in an order that
+depends on shapes alone.
 """
 
 from __future__ import annotations
