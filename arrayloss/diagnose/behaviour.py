@@ -1,0 +1,329 @@
+"""What a port does beside returning a number: whether it repeats itself, what it leaves of its inputs, and where it breaks down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from .explain import Case, Explanation
+from .layouts import Batch, batch, batches
+from .observe import Observation
+from .result import Reason
+
+Array = Any
+OFF = 1e-3  # a relative difference that is no rounding
+LOST = 0.05  # one that leaves a digit
+MARGINS = (
+    1.0,
+    2.0,
+    4.0,
+    6.0,
+    8.0,
+    10.0,
+    12.0,
+    14.0,
+    16.0,
+    18.0,
+    20.0,
+    25.0,
+    30.0,
+    40.0,
+    60.0,
+    80.0,
+    88.0,
+    89.0,
+    100.0,
+    104.0,
+    200.0,
+    700.0,
+    1e3,
+    1e4,
+)
+SIZES = (40, 257, 1025, 4097, 20000)
+CLASSES = (2, 4, 5, 8, 11, 20, 101, 1001)
+
+
+def repeats(case: Case, first: Batch) -> Iterator[Reason]:
+    """Whether the same call gives the same number, also after another one."""
+    values = [case.port.value(first.arguments) for _ in range(6)]
+    other = batches(first.layout, 3, seed=1)[-1]
+    case.port.value(other.arguments)
+    after = case.port.value(first.arguments)
+    if case.port.changed:
+        yield Reason("inputs_changed", "It changes its inputs: the arrays that it was called with are others after the call.")
+    distinct = {v.tobytes() for v in values}
+    if len(distinct) > 4:
+        shown = f"{case.port.name} of the same arrays: {_short(values[0])}, then {_short(values[1])}"
+        yield Reason("noise", "Two calls with the same arrays give two numbers: there is noise in it.", shown, "leave out what is random")
+    elif len(distinct) > 1 or after.tobytes() != values[-1].tobytes():
+        at = next((i for i, v in enumerate(values) if v.tobytes() != values[0].tobytes()), len(values))
+        shown = f"{case.port.name} of the same arrays: {_short(values[0])}, in call {at + 1} {_short((*values, after)[at])}"
+        yield Reason("state", "A call depends on earlier calls: something is kept between them.", shown)
+
+
+def depends_on_others(case: Case, observation: Observation) -> Iterator[Reason]:
+    """Whether what is returned for a batch is more than its rows together."""
+    whole = observation.batches[0]
+    if len(whole.shape) == 0 or whole.shape[0] < 2 or not len(whole.targets.shape):
+        return
+    per = int(np.prod(whole.shape[1:]))
+    changed = whole.predictions[0].copy()
+    changed[per:] = changed[per:][::-1] if whole.layout.scene.domains[0] != "unit" else 1 - changed[per:]
+    if observation.lead:
+        before, after = case.port.value(whole.arguments), case.port.value(whole.with_predictions(changed).arguments)
+        if before.shape == after.shape and not np.allclose(before[0], after[0], rtol=1e-6, atol=1e-9):
+            text = "The loss of a row depends on the other rows of the batch."
+            shown = f"its first row has {_short(before[0])}, and {_short(after[0])} when only other rows change"
+            yield Reason("batch_dependence", text, shown)
+        return
+    rows = [Batch(whole.layout, (1, *whole.shape[1:]), *_row(whole, i, per)) for i in range(whole.shape[0])]
+    try:
+        single = [float(case.port.value(r.arguments)) for r in rows]
+    except Exception:
+        return
+    together = float(case.port.value(whole.arguments))
+    if not any(np.isclose(together, v, rtol=1e-5) for v in (np.mean(single), np.sum(single))):
+        shown = f"a batch of {len(rows)}: {together:.6g}; the mean over its rows, one at a time: {np.mean(single):.6g}"
+        yield Reason("batch_dependence", "The loss of a row depends on the other rows of the batch.", shown)
+
+
+def _row(whole: Batch, i: int, per: int) -> tuple[tuple[Array, ...], Array]:
+    return tuple(p[i * per : (i + 1) * per] for p in whole.predictions), whole.targets[i * per : (i + 1) * per]
+
+
+def results(case: Case, e: Explanation, first: Batch) -> Iterator[Reason]:
+    """The dtype and the shape of what it returns."""
+    if case.port.library_name in ("numpy", "torch", "jax"):
+        case.port.value(first.arguments, "float32")
+        dtype, shape = case.port.returned
+        if dtype not in ("float32", "float", "int"):
+            yield Reason("dtype", f"It returns {dtype} for inputs of float32.", "", "keep the dtype of the predictions")
+        if len(shape) and int(np.prod(shape)) == 1 and first.predictions[0].shape[0] > 1:
+            yield Reason("shape", f"It returns an array of shape {shape} where a number of shape () is meant.", "", "leave no axis over")
+
+
+def sizes(case: Case, e: Explanation) -> Iterator[Reason]:
+    """From how many elements, or classes, on it is wrong."""
+    rng = np.random.default_rng(5)
+    base = e.observation.batches[0]
+
+    def wrong(count: int) -> bool:
+        return _is_off(case, e, batch(base.layout, (count, *base.shape[1:]), rng))
+
+    found = _first(wrong, SIZES)
+    if found is not None:
+        total = found * int(np.prod(base.shape[1:]))
+        yield Reason(
+            "from_elements",
+            f"It is wrong for batches of {total} elements and more." if total > found else f"It is wrong from {found} elements on.",
+        )
+    if e.layout.scene.is_rows and len(e.fit.weights) == 1:
+
+        def wrong_classes(count: int) -> bool:
+            return _is_off(case, e, batch(base.layout, base.shape, rng, classes=count))
+
+        try:
+            found = _first(wrong_classes, CLASSES)
+        except Exception:
+            return  # it takes three classes
+        if found is not None:
+            yield Reason("from_classes", f"It is wrong from {found} classes on.")
+
+
+def _first(wrong: Callable[[int], bool], known: Sequence[int]) -> int | None:
+    """The smallest number that is wrong, where all that are larger are."""
+    bad = [n for n in known if wrong(n)]
+    if not bad:
+        return None
+    low, high = max((n for n in known if n < bad[0]), default=1), bad[0]
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if wrong(middle) else (middle, high)
+    return high
+
+
+def layouts_too(case: Case, e: Explanation) -> Iterator[Reason]:
+    """Rows whose port also takes images: whether it knows where their classes are."""
+    if e.layout.form != "rows" or e.layout.class_axis is None:
+        return
+    for layout, seen in case.seen.items():
+        if layout.scene == e.layout.scene and layout.form == "images" and layout.targets == e.layout.targets == "labels":
+            if isinstance(seen, Observation) and seen.is_plausible and not np.allclose(_expected(e, seen), seen.y, rtol=OFF):
+                text = "For N x C x H x W it takes the classes along the last axis, where they are along axis 1."
+                yield Reason("axis", text, "", "take softmax and labels along axis 1")
+
+
+def _expected(e: Explanation, observation: Observation) -> Array:
+    return e.predicted(observation) if observation.lead <= e.observation.lead else np.full_like(observation.y, np.nan)
+
+
+def strided(case: Case, e: Explanation) -> Iterator[Reason]:
+    """Whether arrays that are not contiguous are read rightly."""
+    if case.port.library_name not in ("numpy", "torch"):
+        return
+    one = e.observation.batches[0]
+    try:
+        if not np.allclose(Observation.of_one(case.port, one, strided=True).y, Observation.of_one(case.port, one).y, rtol=1e-6):
+            yield Reason(
+                "strided", "It is wrong for arrays that are not contiguous, such as slices and transposes.", "", "do not read raw memory"
+            )
+    except Exception as error:
+        yield Reason("strided", f"It fails for arrays that are not contiguous: {type(error).__name__}: {str(error).splitlines()[0][:90]}")
+
+
+def _is_off(case: Case, e: Explanation, one: Batch, dtype: str = "float64") -> bool:
+    seen = Observation.of_one(case.port, one, dtype)
+    return not np.allclose(seen.y, e.predicted(seen), rtol=OFF, atol=1e-9)
+
+
+# -- far from 0 ----------------------------------------------------------------------------------------------------------
+
+
+def constant(e: Explanation, margin: float, right: bool, dtype: str) -> Batch | None:
+    """A batch of equal elements or rows that are decided by a margin, rightly or wrongly."""
+    shape, scene = e.observation.batches[0].shape, e.layout.scene
+    if len(scene.domains) > 1:
+        return None
+    size = int(np.prod(shape))
+    sign = 1.0 if right else -1.0
+    if scene.is_rows:
+        if scene.targets != "labels" or scene.domains[0] not in ("logits", "probs"):
+            return None
+        x: Array = np.zeros((size, 3))
+        x[:, 1] = sign * margin
+        if scene.domains[0] == "probs":
+            x = np.exp(x - np.logaddexp.reduce(x, axis=1, keepdims=True))
+        t: Array = np.ones(size, dtype=np.int64)
+    elif scene.targets in ("binary", "signs") and scene.domains[0] in ("real", "unit", "exponents"):
+        x, t = np.full(size, sign * margin), np.ones(size)
+        if scene.domains[0] == "unit":
+            x = 1 / (1 + np.exp(-x))
+    elif scene.targets == "real" and scene.domains[0] == "real":
+        x, t = np.full(size, sign * (margin if right else 1 / margin**4)), np.zeros(size)
+    else:
+        return None
+    x = x.astype(dtype).astype(np.float64)
+    if scene.domains[0] in ("unit", "probs") and not ((x > 0) & (x < 1)).all():
+        return None
+    return Batch(e.layout, shape, (x,), t)
+
+
+def far(case: Case, e: Explanation, dtype: str) -> Iterator[tuple[float, bool, float, float]]:
+    """Margin, whether it is right, what the port has and what it should have."""
+    for right in (True, False):
+        for margin in MARGINS:
+            one = constant(e, margin, right, dtype)
+            if one is None:
+                continue
+            try:
+                seen = Observation.of_one(case.port, one, dtype)
+            except Exception:
+                continue
+            yield margin, right, float(seen.y[0]), float(e.predicted(seen)[0])
+
+
+def breakdowns(case: Case, e: Explanation) -> Iterator[Reason]:
+    """Overflow, clamps and lost digits: from which margin on."""
+    double = {(m, right): (has, should) for m, right, has, should in far(case, e, "float64")}
+    single = {(m, right): (has, should) for m, right, has, should in far(case, e, "float32")}
+    yield from _clamps(case, e, double)
+    for (margin, right), (has, should) in single.items():
+        if not np.isfinite(has) and np.isfinite(should) and abs(should) < 1e30:
+            exact = _bisect(case, e, margin, right, lambda h, s: not np.isfinite(h))
+            text = f"It overflows: from a {_what(e)} of {exact:.4g} on it returns {has} where the loss is finite (float32)."
+            yield Reason("overflow", text, _shown(case, e, margin, right, has, should), "use logsumexp, log_softmax or softplus of logits")
+            break
+    for (margin, right), (has, should) in single.items():
+        twice = double.get((margin, right), (np.nan, np.nan))
+        is_rounding = abs(twice[0] - twice[1]) <= OFF * abs(twice[1])
+        if abs(should) > 1e-37 and np.isfinite(has) and abs(has - should) > LOST * abs(should) and is_rounding:
+            exact = _bisect(case, e, margin, right, lambda h, s: abs(h - s) > LOST * abs(s))
+            text = f"Small losses lose their digits, from a {_what(e)} of {exact:.3g} on (float32)."
+            yield Reason(
+                "digits_lost", text, _shown(case, e, margin, right, has, should), "compute the small number itself, not 1 minus a large one"
+            )
+            break
+
+
+def _clamps(case: Case, e: Explanation, double: dict[tuple[float, bool], tuple[float, float]]) -> Iterator[Reason]:
+    """A loss that stops to grow: probabilities are clamped there, or a number is added to them."""
+    wrong = [(m, *double[m, right]) for m, right in double if not right and m >= 4]
+    full = [(m, has, should) for m, has, should in wrong if np.isfinite(has) and should > 1 and has < should * (1 - OFF)]
+    if not full or e.layout.scene.targets not in ("binary", "labels"):
+        return
+    margin, has, should = full[-1]
+    weight = should / e.candidate_truth(margin)
+    size = float(np.exp(-has / weight))
+    size = float(f"{size:.3g}")
+    near = float(-np.log(size))
+    one = constant(e, near, False, "float64")
+    seen = None if one is None else Observation.of_one(case.port, one)
+    halfway = np.nan if seen is None else float(seen.y[0]) / (float(e.predicted(seen)[0]) / e.candidate_truth(near))
+    is_clamp = not (abs(halfway - (near - np.log(2))) < 0.2)
+    text = f"It clamps probabilities at {size:g}" if is_clamp else f"It adds {size:g} to probabilities inside of the logarithm"
+    shown = _shown(case, e, margin, False, has, should)
+    yield Reason(
+        "clamp" if is_clamp else "epsilon",
+        f"{text}: the loss stops at {has:.5g}, and its gradient is 0 there.",
+        shown,
+        "take logits; log_softmax needs no clamp",
+    )
+
+
+def halves(case: Case, e: Explanation) -> Iterator[Reason]:
+    """What goes wrong in float16 only."""
+    for right in (True, False):
+        for margin in MARGINS[:6]:
+            one = constant(e, margin, right, "float16")
+            if one is None:
+                continue
+            try:
+                seen = Observation.of_one(case.port, one, "float16")
+            except Exception:
+                return
+            has, should = float(seen.y[0]), float(e.predicted(seen)[0])
+            if 1e-3 < abs(should) < 6e4 and not abs(has - should) <= 0.1 * abs(should):
+                text = f"It is wrong in float16 only: from a {_what(e)} of {margin:g} on."
+                yield Reason("float16", text, _shown(case, e, margin, right, has, should), "compute in float32")
+                return
+    big = batch(e.layout, (2000, *e.observation.batches[0].shape[1:]), np.random.default_rng(3))
+    try:
+        seen = Observation.of_one(case.port, big, "float16")
+    except Exception:
+        return
+    should = e.predicted(seen)
+    if (np.abs(should) < 6e4).all() and not np.allclose(seen.y, should, rtol=0.1, atol=1e-2):
+        yield Reason("float16", "It is wrong in float16 only: its sums leave the range of float16.", "", "add up in float32")
+
+
+def _bisect(case: Case, e: Explanation, margin: float, right: bool, bad: Callable[[float, float], bool]) -> float:
+    """The margin from which on it is bad."""
+    low, high = max((m for m in MARGINS if m < margin), default=0.0), margin
+    for _ in range(12):
+        middle = (low + high) / 2
+        one = constant(e, middle, right, "float32")
+        if one is None:
+            break
+        seen = Observation.of_one(case.port, one, "float32")
+        low, high = (low, middle) if bad(float(seen.y[0]), float(e.predicted(seen)[0])) else (middle, high)
+    return high
+
+
+def _what(e: Explanation) -> str:
+    return "margin" if e.layout.scene.is_rows or e.layout.scene.targets in ("binary", "signs") else "difference"
+
+
+def _shown(case: Case, e: Explanation, margin: float, right: bool, has: float, should: float) -> str:
+    """One element or row, and both numbers."""
+    one = constant(e, margin, right, "float64")
+    if one is None:
+        return ""
+    x = one.predictions[0][0]
+    return f"{case.port.name} of {_short(x)}, target {_short(one.targets[0])}: {has:.6g}\n{e.candidate.loss}: {should:.6g}"
+
+
+def _short(value: Any) -> str:
+    value = np.asarray(value)
+    return f"{float(value):.7g}" if value.ndim == 0 else "[" + ", ".join(f"{v:.7g}" for v in value.reshape(-1)[:3]) + "]"

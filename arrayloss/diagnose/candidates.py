@@ -1,0 +1,172 @@
+"""Our losses as explanations of what a port returns: their forms, and the search for their constants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from inspect import Parameter
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from arrayloss.check.definitions import DEFINITIONS
+from arrayloss.check.evaluate import FORMS
+from arrayloss.engine.choice import use_engine
+from arrayloss.frontend.loss import REGISTRY
+
+from .layouts import Scene
+from .observe import Fit, Observation, _tidy
+
+Array = Any
+TAKEN = {  # the numbers that a search for a constant starts from
+    "gamma": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0),
+    "label_smoothing": (0.0, 0.02, 0.05, 0.1, 0.2, 0.3),
+    "epsilon": (0.0, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0),
+    "q": (0.3, 0.5, 0.7, 0.9),
+    "margin": (0.0, 0.1, 0.25, 0.5, 1.0, 2.0),
+    "smooth": (0.0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 0.5, 1.0, 2.0),
+    "alpha": (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9),
+    "beta": (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9),
+}
+SCALES = (0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)  # of other constants
+SCENES = {"exponents": "exponents", "real": "real"}
+NEAR, NEAR_REGIONS = 0.3, 0.02  # residuals from which on a constant is searched for between two others
+GOLDEN = (5**0.5 - 1) / 2
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A loss with the options that say what it takes."""
+
+    loss: str
+    scene: Scene
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The options of the loss itself."""
+        return REGISTRY[self.loss]._own_names
+
+    @property
+    def constants(self) -> dict[str, float]:
+        """The options that are numbers, with their defaults."""
+        own = REGISTRY[self.loss]._defaults
+        numbers = {n: float(own[n]) for n in REGISTRY[self.loss]._own_names if type(own[n]) is float}
+        return numbers | ({n: 0.5 for n in ("alpha", "beta") if own.get(n) is Parameter.empty} if self.scene.is_whole else {})
+
+    def elements(self, predictions: Sequence[Array], targets: Array, **constants: Any) -> Array:
+        """The losses of the elements or rows."""
+        if self.scene.is_whole:
+            with np.errstate(all="ignore"), use_engine("numpy"):
+                return self._whole(predictions, targets, constants)
+        axis = {"axis": -1} if self.scene.is_rows and "axis" in REGISTRY[self.loss].option_names else {}
+        arrays = predictions if targets is None else [*predictions, targets]
+        with np.errstate(all="ignore"), use_engine("numpy"):  # nothing is compiled for arrays that are used once
+            return REGISTRY[self.loss](*arrays, **{**axis, **self.options, **constants}, reduction="none")
+
+    def _whole(self, predictions: Sequence[Array], targets: Sequence[Array], constants: Mapping[str, Any]) -> Array:
+        """Losses of regions: one for each batch."""
+        loss, options = REGISTRY[self.loss], {**self.options, **constants}
+        pool, losses = options.pop("pool", "batch"), []
+        for x, t in zip(predictions[0], targets, strict=True):
+            if pool == "samples" and x.ndim > 1:
+                axis = options.get("axis")
+                options["pool_axes"] = tuple(i for i in range(1, x.ndim) if i != axis)
+            losses.append(float(loss(x, t, **options)))
+        return np.array(losses)
+
+    def seen(self, observation: Observation, constants: Mapping[str, Any], *, weighted: bool = True) -> Fit:
+        try:
+            e = self.elements(observation.predictions, observation.targets, **constants)
+        except (ValueError, TypeError, NotImplementedError):
+            return Fit(np.inf, "mean", (1.0,))
+        return observation.fit(e, weighted=weighted)
+
+
+@cache
+def candidates(loss: str) -> tuple[Candidate, ...]:
+    """The forms of a loss of elements or rows: what goes in, and options that are no numbers."""
+    found: dict[Any, Candidate] = {}
+    if any(d.regions for d in DEFINITIONS.get(loss, ())):
+        return _regions(loss)
+    for definition in DEFINITIONS.get(loss, ()):
+        if definition.whole:
+            continue
+        fixed = {n: v for n, v in definition.options[0].items() if n in FORMS}
+        for options in definition.options:
+            chosen = {n: v for n, v in options.items() if isinstance(v, bool | str) or n == "p"} | fixed
+            for targets in definition.targets:
+                one = Candidate(loss, Scene(definition.predictions, targets), chosen)
+                found.setdefault((one.scene, tuple(sorted(chosen.items(), key=str))), one)
+    return tuple(found.values())
+
+
+def _regions(loss: str) -> tuple[Candidate, ...]:
+    """The forms of a loss of regions: what makes probabilities, where the classes are, what is one overlap, and which classes count."""
+    own = REGISTRY[loss]._own_names
+    forms = []
+    for given, activation, axis in (
+        ("masks", "sigmoid", None),
+        ("masks", "softmax", 1),
+        ("masks", "sigmoid", 1),
+        ("mask_probs", None, None),
+        ("mask_probs", None, 1),
+    ):
+        for pool, squared, background in product(("batch", "samples"), (False, True) if "squared" in own else (False,), (True, False)):
+            options: dict[str, Any] = {"activation": activation, "pool": pool}
+            options |= {"squared": True} if squared else {}
+            options |= {"axis": axis} if axis is not None else {}
+            options |= {"classes": (1, 2)} if axis is not None and not background else {}
+            if background or axis is not None:
+                forms.append(Candidate(loss, Scene((given,), "binary"), options))
+    return tuple(forms)
+
+
+def search(candidate: Candidate, observation: Observation, declared: Mapping[str, float]) -> Iterator[tuple[dict[str, float], Fit]]:
+    """Constants with which a candidate comes near, the simplest first: the declared ones, then one and then two others."""
+    names = candidate.constants
+    known = {n: declared[n] for n in names if n in declared}
+    first = candidate.seen(observation, known)
+    yield known, first
+    if first.is_match or not np.isfinite(first.residual):
+        return
+    best = first
+    chosen = dict(known)
+    for _ in range(2 if len(names) > 1 else 1):
+        found = [_along(candidate, observation, chosen, name, default) for name, default in names.items()]
+        if not found:
+            return
+        options, fit = min(found, key=lambda pair: pair[1].residual)
+        if fit.residual >= 0.999 * best.residual:
+            return
+        yield options, fit
+        if fit.is_match:
+            return
+        chosen, best = options, fit
+
+
+def _along(
+    candidate: Candidate, observation: Observation, others: Mapping[str, float], name: str, default: float
+) -> tuple[dict[str, float], Fit]:
+    """The best value of one constant."""
+    starts = sorted({default, *TAKEN.get(name, [default * s for s in SCALES] if default else SCALES)})
+
+    def of(value: float) -> Fit:
+        return candidate.seen(observation, {**others, name: value})
+
+    fits = [of(v) for v in starts]
+    at = min(range(len(starts)), key=lambda i: fits[i].residual)
+    value, fit = starts[at], fits[at]
+    if not fit.is_match and fit.residual < (NEAR_REGIONS if candidate.scene.is_whole else NEAR):
+        low, high = starts[max(0, at - 1)], starts[min(len(starts) - 1, at + 1)]
+        for _ in range(40):  # golden section
+            a, b = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
+            low, high = (low, b) if of(a).residual < of(b).residual else (a, high)
+        middle = (low + high) / 2
+        value = min(
+            (_tidy(middle), float(f"{middle:.3g}"), float(f"{middle:.2g}"), middle), key=lambda v: (not of(v).is_match, of(v).residual)
+        )
+        fit = of(value)
+    return {**others, name: value}, fit

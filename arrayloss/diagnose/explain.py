@@ -1,0 +1,211 @@
+"""The search: how a port is called, which loss it is, and with which defect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from arrayloss.frontend.loss import REGISTRY
+
+from .candidates import Candidate, candidates, search
+from .defects import OF_PROBABILITIES, clamped, defects
+from .layouts import Layout, Scene, layouts
+from .observe import Fit, Observation
+from .port import Port
+
+Array = Any
+SYNONYMS = {"label_smoothing": ("smoothing",), "delta": ("beta",), "beta": ("delta",), "margin": ("m",), "gamma": ("focusing",)}
+MODIFICATIONS = ("label_smoothing", "z_loss", "scale", "floor")  # constants that are off by default: with them it is another loss
+NEAREST = 3  # layouts in which constants are searched for
+
+
+@dataclass
+class Explanation:
+    """A loss, with constants, weights and a denominator, that gives what a port returns."""
+
+    candidate: Candidate
+    observation: Observation
+    constants: dict[str, float]
+    fit: Fit
+    code: str = ""  # of a defect
+    text: str = ""
+    offset: float = 0.0
+
+    @property
+    def is_match(self) -> bool:
+        return self.fit.is_match
+
+    @property
+    def layout(self) -> Layout:
+        return self.observation.layout
+
+    def predicted(self, observation: Observation) -> Array:
+        """What the port should return for other batches."""
+        e = self.candidate.elements(observation.predictions, observation.targets, **self.constants)
+        return observation.predicted(e, self.fit)
+
+    def candidate_truth(self, margin: float) -> float:
+        """-log p of a decision that is wrong by this margin: of two classes, or of three equal ones but one."""
+        return float(np.logaddexp(0.0, margin) if not self.layout.scene.is_rows else np.log(1 + 2 * np.exp(min(margin, 700.0))))
+
+
+@dataclass
+class Case:
+    """One port, what was declared of it, and what it returned so far."""
+
+    port: Port
+    options: Mapping[str, Any] = field(default_factory=dict)
+    targets_at: int | None = None
+    domain: str | None = None
+    targets: Sequence[str] | None = None
+    say: Callable[[str], Any] = lambda line: None
+    seen: dict[Layout, Observation | BaseException] = field(default_factory=dict)
+
+    def observations(self, scene: Scene) -> Iterator[Observation]:
+        """The results in every layout of a scene that the port takes."""
+        for layout in layouts(scene, self.port.arguments, signature=self.targets_at):
+            if layout not in self.seen:
+                self.say(f"{self.port.name}: {layout}")
+                try:
+                    self.seen[layout] = Observation.of(self.port, layout)
+                except Exception as error:
+                    self.seen[layout] = error
+            observation = self.seen[layout]
+            if isinstance(observation, Observation) and observation.is_plausible:
+                yield observation
+
+    def declared(self, loss: str) -> dict[str, float]:
+        """The constants that the options, or the names of the port's own parameters and attributes, say."""
+        known = {}
+        for name in REGISTRY[loss]._own_names:
+            for own in (name, *SYNONYMS.get(name, ())):
+                if own in self.port.constants:
+                    known[name] = float(self.port.constants[own])
+                    break
+            if isinstance(self.options.get(name), int | float):
+                known[name] = float(self.options[name])
+        return known
+
+    def forms(self, loss: str) -> list[Candidate]:
+        """The forms of a loss that the declared options, domain and targets leave; also the same loss of probabilities."""
+        fixed = {n: v for n, v in self.options.items() if isinstance(v, bool | str) and n != "reduction"}
+        found = [c for c in candidates(loss) if all(c.options.get(n, REGISTRY[loss]._defaults.get(n)) == v for n, v in fixed.items())]
+        if loss in OF_PROBABILITIES and "given" not in fixed:
+            found += [c for c in candidates(OF_PROBABILITIES[loss]) if c.scene.domains[0] in ("unit", "probs") and len(c.options) < 2]
+        found = [c for c in found if self.domain in (None, ",".join(c.scene.domains))]
+        return [c for c in found if self.targets is None or c.scene.targets in self.targets]
+
+    def explain(self, loss: str) -> Explanation | None:
+        """The best explanation of the port as this loss: a match, else the nearest; None where it takes nothing that the loss takes."""
+        forms = [(c, o) for c in self.forms(loss) for o in self.observations(c.scene)]
+        declared = self.declared(loss)
+        tried = self._tried(forms, declared)
+        if best := self._first(tried):
+            return best
+        near = _by_layout(sorted(tried, key=lambda e: e.fit.residual))
+        if best := self._first(self._everywhere(tried, near, declared)):
+            return best
+        if best := self._first([d for e in tried for d in self._defective(e)]):
+            return best
+        if best := self._first([d for e in near for d in self._clamped(e)]):
+            return best
+        if best := self._first(self._everywhere(tried, near, {})):
+            return best
+        return min(tried, key=lambda e: e.fit.residual) if tried else None
+
+    def explain_plainly(self, loss: str) -> Explanation | None:
+        """The same without defects: with constants, weights and a denominator."""
+        forms = [(c, o) for c in candidates(loss) for o in self.observations(c.scene)]
+        declared = self.declared(loss)
+        tried = self._tried(forms, declared)
+        near = _by_layout(sorted(tried, key=lambda e: e.fit.residual), 2)
+        best = self._first(tried) or self._first(self._everywhere(tried, near, declared))
+        return best or min(tried, key=lambda e: e.fit.residual, default=None)
+
+    def _everywhere(self, tried: Sequence[Explanation], near: Sequence[Explanation], declared: Mapping[str, float]) -> list[Explanation]:
+        """Constants that explain a near one, in every layout: the likeliest layout may be another one."""
+        for e in near:
+            for constants, fit in search(e.candidate, e.observation, declared):
+                if fit.is_match:
+                    return [Explanation(t.candidate, t.observation, constants, t.candidate.seen(t.observation, constants)) for t in tried]
+        return []
+
+    def _tried(self, forms: Sequence[tuple[Candidate, Observation]], declared: Mapping[str, float]) -> list[Explanation]:
+        """The forms that the arrays of a layout can be given to, with the constants that are declared."""
+        known = [(c, o, self._known(c, declared)) for c, o in forms]
+        return [e for c, o, k in known if np.isfinite((e := Explanation(c, o, k, c.seen(o, k))).fit.residual)]
+
+    def _known(self, candidate: Candidate, declared: Mapping[str, float]) -> dict[str, float]:
+        return {n: v for n, v in declared.items() if n in candidate.constants}
+
+    def _first(self, explanations: Sequence[Explanation]) -> Explanation | None:
+        """Of the matches in the likeliest layout the simplest one."""
+        matches = [e for e in explanations if e.is_match]
+        if not matches:
+            return None
+        likeliest = next(e.layout for e in matches)
+        return min([e for e in matches if (e.layout.form, e.layout.targets) == (likeliest.form, likeliest.targets)], key=self.cost)
+
+    def cost(self, explanation: Explanation) -> float:
+        """How far an explanation is from the loss as it is called by default."""
+        own, declared = explanation.candidate.constants, self.declared(explanation.candidate.loss)
+        changed = sum(abs(v - declared.get(n, own[n])) > 1e-6 for n, v in explanation.constants.items())
+        order = explanation.layout.targets_at == -1 or any(n[:1] == "y" for n in self.port.arguments)
+        return (
+            4.0 * bool(explanation.code) + 2 * changed + explanation.fit.cost + 0.5 * len(explanation.candidate.options) + 0.1 * (not order)
+        )
+
+    def _defective(self, e: Explanation) -> Iterator[Explanation]:
+        """The defects that are known, with the constants that are declared, then with none."""
+        for code, text, elements in defects(e.candidate, e.observation):
+            with np.errstate(all="ignore"):
+                try:
+                    fit = e.observation.fit(elements(**e.constants))
+                except (ValueError, TypeError):
+                    continue
+            yield Explanation(e.candidate, e.observation, e.constants, fit, code, text)
+        offset, fit = shifted(e)
+        if e.layout.scene.is_whole and abs(offset - 1) < 1e-4 and _is(fit.factor, -1):
+            yield Explanation(
+                e.candidate, e.observation, e.constants, fit, "sign", "It returns the overlap itself, which grows, not 1 minus it."
+            )
+        else:
+            factor = "" if _is(fit.factor, 1) else f" to {fit.factor:g} times the loss"
+            yield Explanation(e.candidate, e.observation, e.constants, fit, "offset", f"A constant is added{factor}: {offset:g}.", offset)
+
+    def _clamped(self, e: Explanation) -> Iterator[Explanation]:
+        """Clamps, and numbers that are added to probabilities."""
+        for code, size, fit in clamped(e.candidate, e.observation, e.constants):
+            what = (
+                f"It clamps probabilities at {size:g}."
+                if code == "clamp"
+                else f"It adds {size:g} to probabilities inside of the logarithm."
+            )
+            yield Explanation(e.candidate, e.observation, e.constants, fit, code, what)
+
+
+def _is(number: float | None, value: float) -> bool:
+    return number is not None and abs(number - value) < 1e-4
+
+
+def shifted(e: Explanation) -> tuple[float, Fit]:
+    """The best constant that may be added to every result."""
+    o = e.observation
+    plain = o.predicted(e.candidate.elements(o.predictions, o.targets, **e.constants), Fit(0.0, "mean", (1.0,)))
+    if not np.isfinite(plain).all():
+        return 0.0, Fit(np.inf, "mean", (1.0,))
+    k, c = np.linalg.lstsq(np.stack([plain, np.ones_like(plain)], axis=1), o.y, rcond=None)[0]
+    residual = float(np.linalg.norm(o.y - k * plain - c) / (np.linalg.norm(o.y) or 1.0))
+    return float(f"{c:.4g}"), Fit(residual if abs(c) > 1e-4 and k else np.inf, "mean", (float(f"{k:.5g}"),))
+
+
+def _by_layout(explanations: Sequence[Explanation], count: int = NEAREST) -> list[Explanation]:
+    """The nearest ones, each layout once."""
+    first: dict[Any, Explanation] = {}
+    for e in explanations:
+        options = tuple(e.candidate.options.items()) if e.layout.scene.is_whole else e.candidate.options.get("given")
+        first.setdefault((e.layout.form, e.layout.targets, e.layout.targets_at, options), e)
+    return list(first.values())[: count * 8 if explanations and explanations[0].layout.scene.is_whole else count]

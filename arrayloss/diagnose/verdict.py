@@ -1,0 +1,214 @@
+"""`diagnose`: is it that loss, and if not, why? `identify`: which loss is it?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from arrayloss.frontend.loss import REGISTRY
+
+from . import behaviour
+from .differences import differences
+from .examples import example
+from .explain import Case, Explanation
+from .gradient import gradients
+from .observe import MEAN, Fit, Observation
+from .port import Port
+from .result import Diagnosis, Reason
+from .words import call_of, convention, options_of, plain, replacement, taken
+
+Array = Any
+Say = Callable[[str], Any]
+
+
+def diagnose(
+    function: Callable[..., Any],
+    library: str = "numpy",
+    *,
+    reference: str,
+    options: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    constants: Mapping[str, float] | None = None,
+    arguments: Sequence[str] = (),
+    signature: int | None = None,
+    reduction: str | None = None,
+    domain: str | None = None,
+    targets: Sequence[str] | None = None,
+    say: Say = lambda line: None,
+) -> Diagnosis:
+    """Whether a function is one of our losses, and if not, what is different.
+
+    Parameters
+    ----------
+    function : callable of arrays of `library`
+    reference : name of one of our losses
+    options : of the reference; what is not named is found by probing
+    name : what the function is called in the text
+    constants, arguments : the numbers that its parameters and attributes name, and the names of its array arguments
+    signature : where the targets stand among the arguments; found by probing
+    reduction, domain, targets : as in `check`; found by probing
+    say : called with a line before every step
+    """
+    case = _case(function, library, name, constants, arguments, options, signature, domain, targets, say)
+    found = Diagnosis(case.port.name, library, reference=call_of(reference, {n: v for n, v in case.options.items() if n != "reduction"}))
+    if reference not in REGISTRY:
+        raise ValueError(f"there is no loss {reference!r}; there are {', '.join(sorted(REGISTRY))}")
+    early = _early(case, reference)
+    e = case.explain(reference)
+    if e is None:
+        return _not_taken(case, found)
+    reasons = [*early]
+    if not any(r.code in ("noise", "state") for r in early):
+        if e.is_match:
+            reasons += differences(case, e, reference, reduction or str(case.options.get("reduction", "")) or None)
+            reasons += _conduct(case, e)
+        else:
+            reasons += [*behaviour.depends_on_others(case, e.observation)] or [_unexplained(case, e, reference)]
+        reasons += gradients(case, e)
+    if not e.is_match:
+        e.fit = Fit(e.fit.residual, MEAN, (1.0,))
+    found.taken = taken(case, e)
+    found.residual = e.fit.residual
+    own = options_of(case, e)
+    if e.is_match and not e.code:
+        found.reference = call_of(e.candidate.loss, {**plain(case.options), **own})
+    found.reasons = [_with_example(case, e, r) for r in _once(reasons)]
+    codes = {r.code for r in found.reasons}
+    found.verdict = "same" if not codes else "digits" if codes == {"digits_lost"} else "different"
+    found.convention = convention(case, e, own)
+    return found
+
+
+def identify(
+    function: Callable[..., Any],
+    library: str = "numpy",
+    *,
+    name: str | None = None,
+    constants: Mapping[str, float] | None = None,
+    arguments: Sequence[str] = (),
+    signature: int | None = None,
+    say: Say = lambda line: None,
+) -> Diagnosis:
+    """Which of our losses a function is: the calls that replace it, the simplest first; else the nearest, and what differs."""
+    case = _case(function, library, name, constants, arguments, {}, signature, None, None, say)
+    found = Diagnosis(case.port.name, library)
+    explained = [(loss, e) for loss in REGISTRY if (e := case.explain_plainly(loss)) is not None]
+    if not explained:
+        return _not_taken(case, found)
+    matches = sorted([e for _, e in explained if e.is_match], key=lambda e: (e.fit.cost + case.cost(e), e.candidate.loss))
+    near = sorted([e for _, e in explained if not e.is_match], key=lambda e: e.fit.residual)
+    found.ruled_out = [f"{e.candidate.loss} (off by {e.fit.residual:.2g})" for e in near[:5]]
+    if not matches:
+        return _nearest(case, found, near)
+    best = matches[0]
+    found.calls = list(dict.fromkeys(replacement(case, e) for e in matches if e.fit.cost <= best.fit.cost + 1))
+    found.taken, found.residual = taken(case, best), best.fit.residual
+    found.reasons = [
+        _with_example(case, best, r) for r in _once([*_early(case, best.candidate.loss), *_conduct(case, best), *gradients(case, best)])
+    ]
+    codes = {r.code for r in found.reasons}
+    found.verdict = "same" if not codes else "digits" if codes == {"digits_lost"} else "different"
+    found.convention = convention(case, best, options_of(case, best))
+    return found
+
+
+def _case(
+    function: Any,
+    library: str,
+    name: Any,
+    constants: Any,
+    arguments: Any,
+    options: Any,
+    signature: Any,
+    domain: Any,
+    targets: Any,
+    say: Say,
+) -> Case:
+    label = name or getattr(function, "__name__", type(function).__name__)
+    port = Port(function, library, label, dict(constants or {}), tuple(arguments))
+    return Case(port, dict(options or {}), signature, domain, targets, say)
+
+
+def _early(case: Case, loss: str) -> list[Reason]:
+    """What has to be known before numbers are compared."""
+    for candidate in case.forms(loss):
+        for observation in case.observations(candidate.scene):
+            return list(behaviour.repeats(case, observation.batches[0]))
+    return []
+
+
+def _conduct(case: Case, e: Explanation) -> Iterator[Reason]:
+    """What the function does with other arrays than those that it was identified by."""
+    first = e.observation.batches[0]
+    yield from behaviour.results(case, e, first)
+    if e.code:
+        return
+    for check in (behaviour.strided, behaviour.sizes, behaviour.layouts_too):
+        try:
+            yield from check(case, e)
+        except Exception as error:
+            yield Reason(
+                "unexplained", f"It raises {type(error).__name__} for other sizes: {str(error).splitlines()[0][:100] if str(error) else ''}"
+            )
+    broken = list(behaviour.breakdowns(case, e))
+    yield from broken or behaviour.halves(case, e)
+
+
+def _unexplained(case: Case, e: Explanation, reference: str) -> Reason:
+    """Another loss, or none that is known."""
+    others = [f for loss in REGISTRY if loss != reference and (f := case.explain_plainly(loss)) is not None and f.is_match]
+    if others:
+        best = min(others, key=lambda f: f.fit.cost + case.cost(f))
+        return Reason("another_loss", f"It is another loss: {replacement(case, best)}.", "", "")
+    return Reason("unexplained", f"It differs from {reference}, by {e.fit.residual:.2g} of its size, in no way that is known.")
+
+
+def _not_taken(case: Case, found: Diagnosis) -> Diagnosis:
+    """No layout was taken: the errors that there were."""
+    errors = [seen for seen in case.seen.values() if isinstance(seen, BaseException)]
+    found.verdict = "not_compared"
+    if not errors:
+        text = "It returned no finite numbers of a shape that a loss may have."
+        shapes = {str(seen.results[0].shape) for seen in case.seen.values() if isinstance(seen, Observation)}
+        found.reasons = [Reason("no_number", f"{text} Shapes: {', '.join(sorted(shapes)[:4])}.")]
+        return found
+    kinds = list(dict.fromkeys(f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:120]}" for error in errors))
+    found.reasons = [Reason("raises", f"It raised an error for all of {len(errors)} kinds of arrays. {kinds[0]}", "\n".join(kinds[1:4]))]
+    return found
+
+
+def _nearest(case: Case, found: Diagnosis, near: Sequence[Explanation]) -> Diagnosis:
+    """What is known of a function that is none of our losses."""
+    found.verdict = "different"
+    first = near[0].observation
+    found.reasons = [*behaviour.repeats(case, first.batches[0])]
+    if not found.reasons:
+        for e in near[:4]:
+            known = case.explain(e.candidate.loss)
+            if known is not None and known.is_match:
+                found.reference, found.taken, found.residual = known.candidate.loss, taken(case, known), known.fit.residual
+                found.reasons = [_with_example(case, known, r) for r in differences(case, known, known.candidate.loss, None)]
+                return found
+        found.reasons = [*behaviour.depends_on_others(case, first)]
+    found.reference, found.residual = f"{near[0].candidate.loss}, the nearest", near[0].fit.residual
+    if not found.reasons:
+        text = f"It is none of the losses. The nearest, {near[0].candidate.loss}, differs by {near[0].fit.residual:.2g} of its size."
+        found.reasons = [Reason("unexplained", text)]
+    return found
+
+
+def _once(reasons: Sequence[Reason]) -> list[Reason]:
+    """Each code once; what is explained by clamps is not said again."""
+    first: dict[str, Reason] = {}
+    for reason in reasons:
+        first.setdefault(reason.code, reason)
+    if {"clamp", "epsilon"} & set(first):
+        first.pop("digits_lost", None)
+    return list(first.values())
+
+
+def _with_example(case: Case, e: Explanation, reason: Reason) -> Reason:
+    """The reason with the smallest example that shows it."""
+    if reason.example or reason.code in ("strided", "shape", "dtype", "float16", "inputs_changed", "from_elements", "from_classes"):
+        return reason
+    return Reason(reason.code, reason.text, example(case, e), reason.fix)
