@@ -1,0 +1,45 @@
+"""What a row of the tables of ports says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Call = tuple[str, Mapping[str, Any]]  # a loss of ours, and the options that make it
+
+
+@dataclass(frozen=True)
+class Port:
+    """A function or object as somebody published it, and what the diagnosis has to say of it."""
+
+    name: str
+    library: str
+    function: Callable[..., Any]
+    reference: str
+    options: Mapping[str, Any] = field(default_factory=dict)  # those of `-o`
+    code: str = ""  # the first reason; empty for a right port
+    also: tuple[str, ...] = ()  # codes that name the same defect as well
+    verdict: str = "different"
+
+    def __str__(self) -> str:
+        return f"{self.code or self.verdict}-{self.library}-{self.name}"
+
+
+@dataclass(frozen=True)
+class Public:
+    """A function of another package, and the calls of ours that replace it."""
+
+    name: str
+    library: str
+    function: Callable[..., Any]
+    calls: tuple[Call, ...]
+    factor: float = 1.0  # what our loss is multiplied by
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def instance_of(thing: Any) -> Any:
+    """A class is made with its defaults: what people pass on is the object."""
+    return thing() if isinstance(thing, type) else thing
