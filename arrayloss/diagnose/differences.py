@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from .explain import MODIFICATIONS, Case, Explanation
-from .observe import DENOMINATORS, ENTRIES, POSITIVES, ROWS, SUM
+from .observe import DENOMINATORS, ENTRIES, MEAN, ONE_LESS, POSITIVES, ROWS, SUM, WEIGHTS
 from .result import Reason
 from .words import CALLS
 
@@ -17,7 +17,7 @@ def differences(case: Case, e: Explanation, reference: str, reduction: str | Non
     own, declared = e.candidate.constants, case.declared(e.candidate.loss)
     for name in own:
         value, meant = e.constants.get(name, own[name]), declared.get(name, own[name])
-        if abs(value - meant) <= 1e-5 * max(1.0, abs(meant)) or not (name in declared or name in MODIFICATIONS):
+        if abs(value - meant) <= 1e-5 * max(1.0, abs(meant)) or not (name in declared or _is_off(name, e.candidate.loss)):
             continue
         code = name if name in ("gamma", "label_smoothing") else "option"
         said = f"where {name} = {meant:g} is {'asked for' if name in case.options else 'said' if name in declared else 'the default'}"
@@ -25,11 +25,26 @@ def differences(case: Case, e: Explanation, reference: str, reduction: str | Non
     yield from _weights(case, e, reduction)
 
 
+def _is_off(name: str, loss: str) -> bool:
+    """Whether a constant has no effect by default: with it, it is another loss."""
+    return name in MODIFICATIONS or (name == "scale" and loss == "softmax_cross_entropy")
+
+
 def _weights(case: Case, e: Explanation, reduction: str | None) -> Iterator[Reason]:
     """Factors, denominators and weights of classes."""
     fit, factor = e.fit, e.fit.factor
+    expected = _expected(case, e)
+    if expected is not None:
+        weights, denominator = expected
+        found = fit.weights if factor is None else (factor,) * len(weights)
+        ratio = [f / w if w else float("inf") for f, w in zip(found, weights, strict=True)] if len(found) == len(weights) else []
+        is_proportional = bool(ratio) and max(ratio) - min(ratio) < 1e-3 * abs(max(ratio))
+        if is_proportional and fit.denominator not in (denominator, SUM):
+            text = f"It divides by {DENOMINATORS[fit.denominator]}, where the loss divides by {DENOMINATORS[denominator]}."
+            yield Reason("denominator", text, "", f"divide by {DENOMINATORS[denominator]}")
+            return
     alpha = case.options.get("alpha", case.port.constants.get("alpha"))
-    if isinstance(alpha, int | float) and "alpha" in e.candidate.names and e.candidate.scene.targets == "binary":
+    if isinstance(alpha, int | float) and _has_alpha(e):
         found = (factor, factor) if factor is not None else fit.weights
         if _close(found, (alpha, 1 - alpha)) and abs(alpha - 0.5) > 1e-6:
             yield Reason(
@@ -67,7 +82,7 @@ def _weights(case: Case, e: Explanation, reduction: str | None) -> Iterator[Reas
         )
     elif fit.denominator != SUM and reduction == "sum" and e.observation.lead == 0:
         yield Reason("mean_for_sum", f"It has {CALLS[fit.denominator]}, where the sum is asked for.")
-    elif fit.denominator in (ROWS, ENTRIES, POSITIVES) and reduction != "none":
+    elif fit.denominator in (ROWS, ENTRIES, POSITIVES, ONE_LESS) and reduction != "none":
         yield Reason(
             "denominator",
             f"It divides by {DENOMINATORS[fit.denominator]}, where the mean divides by the number of elements.",
@@ -85,9 +100,27 @@ def _weights(case: Case, e: Explanation, reduction: str | None) -> Iterator[Reas
             )
 
 
+def _expected(case: Case, e: Explanation) -> tuple[tuple[float, ...], str] | None:
+    """The weights of the classes that options ask for, and what the loss divides by then."""
+    options = case.options
+    if isinstance(options.get("class_weights"), tuple | list) and e.candidate.scene.is_rows:
+        return tuple(map(float, options["class_weights"])), WEIGHTS
+    alpha = options.get("alpha", case.port.constants.get("alpha"))
+    if isinstance(alpha, int | float) and _has_alpha(e):
+        return (1 - alpha, float(alpha)), MEAN
+    if isinstance(options.get("pos_weight"), int | float):
+        return (1.0, float(options["pos_weight"])), MEAN
+    return None
+
+
+def _has_alpha(e: Explanation) -> bool:
+    """Whether it is a loss whose alpha weighs positives."""
+    return "alpha" in e.candidate.names and e.candidate.scene.targets == "binary" and not e.candidate.scene.is_whole
+
+
 def _weights_are_new(case: Case, e: Explanation) -> bool:
     """Whether weights of classes are neither asked for nor something that the port names."""
-    if "alpha" in e.candidate.names and e.candidate.scene.targets == "binary" and abs(sum(e.fit.weights) - 1) < 1e-3:
+    if _has_alpha(e) and abs(sum(e.fit.weights) - 1) < 1e-3:
         return False  # found by probing, as gamma is
     named = [n for n in (*case.port.constants, *case.options) if "weight" in n or n == "alpha"]
     return not named

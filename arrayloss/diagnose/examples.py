@@ -34,7 +34,8 @@ def example(case: Case, e: Explanation) -> str:
         if off > (1.5 if size > 1 else 1.0) * best and off > 1e-3:
             best = off
             call = ", ".join(text_of(a) for a in one.arguments if a is not None)
-            shown = f"{case.port.name}({call}) = {text_of(seen.y if seen.lead else seen.y[0])}\n{e.candidate.loss} has {text_of(ours if seen.lead else ours[0])}"
+            has, should = (text_of(v if seen.lead else v[0]) for v in (seen.y, ours))
+            shown = f"{case.port.name}({call}) = {has}\n{e.candidate.loss} has {should}"
     return shown
 
 

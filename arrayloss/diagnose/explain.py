@@ -18,7 +18,7 @@ from .port import Port
 
 Array = Any
 SYNONYMS = {"label_smoothing": ("smoothing",), "delta": ("beta",), "beta": ("delta",), "margin": ("m",), "gamma": ("focusing",)}
-MODIFICATIONS = ("label_smoothing", "z_loss", "scale", "floor")  # constants that are off by default: with them it is another loss
+MODIFICATIONS = ("label_smoothing", "z_loss", "floor")  # constants that are off by default: with them it is another loss
 NEAREST = 3  # layouts in which constants are searched for
 
 
@@ -64,9 +64,9 @@ class Case:
     say: Callable[[str], Any] = lambda line: None
     seen: dict[Layout, Observation | BaseException] = field(default_factory=dict)
 
-    def observations(self, scene: Scene) -> Iterator[Observation]:
+    def observations(self, scene: Scene, targets_at: int | None = None) -> Iterator[Observation]:
         """The results in every layout of a scene that the port takes."""
-        for layout in layouts(scene, self.port.arguments, signature=self.targets_at):
+        for layout in layouts(scene, self.port.arguments, signature=self.targets_at if targets_at is None else targets_at):
             if layout not in self.seen:
                 self.say(f"{self.port.name}: {layout}")
                 try:
@@ -100,9 +100,14 @@ class Case:
 
     def explain(self, loss: str) -> Explanation | None:
         """The best explanation of the port as this loss: a match, else the nearest; None where it takes nothing that the loss takes."""
-        forms = [(c, o) for c in self.forms(loss) for o in self.observations(c.scene)]
         declared = self.declared(loss)
-        tried = self._tried(forms, declared)
+        tried: list[Explanation] = []
+        for c in self.forms(loss):
+            for o in self.observations(c.scene):
+                found = self._tried([(c, o)], declared)
+                if found and found[0].is_match and self.cost(found[0]) < 1 and not any(e.is_match for e in tried):
+                    return found[0]  # the loss as it is called by default: nothing else is tried
+                tried += found
         if best := self._first(tried):
             return best
         near = _by_layout(sorted(tried, key=lambda e: e.fit.residual))

@@ -11,7 +11,7 @@ import numpy as np
 from arrayloss.frontend.loss import REGISTRY
 
 from .candidates import Candidate, candidates
-from .defects import of_truth, power_of
+from .defects import of_truth, power_of, sigmoid
 from .explain import Case, Explanation
 from .layouts import Batch
 from .observe import Observation
@@ -82,6 +82,10 @@ def _slope(case: Case, one: Batch, at: int) -> Array:
 
 def _others(e: Explanation, one: Batch) -> Iterator[tuple[str, str, Array]]:
     """Gradients that a port has by mistake: of a part of the value, or of another loss."""
+    if e.layout.scene.is_whole:
+        if e.candidate.loss == "dice_loss" and e.candidate.options["activation"] == "sigmoid":
+            yield "detached", "The gradient takes the sum below the line for a constant: it is detached.", _above_the_line(e, one)
+        return
     single = Observation(e.layout, [one], [np.zeros(())])
     truth = of_truth(e.candidate, single)
     power = power_of(e.candidate, e.constants)
@@ -100,6 +104,15 @@ def _others(e: Explanation, one: Batch) -> Iterator[tuple[str, str, Array]]:
                     continue
                 call = name + ("" if not other.options else f"({', '.join(f'{n}={v!r}' for n, v in other.options.items())})")
                 yield "gradient_of_another", f"The gradient is that of {call}.", part
+
+
+def _above_the_line(e: Explanation, one: Batch) -> Array:
+    """The gradient of a Dice loss whose denominator does not move."""
+    x, t = one.predictions[0], one.targets
+    p = sigmoid(x)
+    axes = tuple(range(1, x.ndim)) if e.candidate.options["pool"] == "samples" else None
+    below = np.sum(p + t, axis=axes, keepdims=True) + e.constants.get("smooth", 1.0)
+    return -2 * t * p * (1 - p) / below
 
 
 def _elements(candidate: Candidate, one: Batch, x: Array) -> Array:
@@ -135,6 +148,9 @@ def _is_multiple(part: Array, g: Array, one: Batch) -> bool:
     """Whether a gradient is a multiple of another one, one for each class of targets."""
     if not np.isfinite(part).all():
         return False
+    if one.layout.scene.is_whole:
+        k = float(np.vdot(part, g) / np.vdot(part, part))
+        return np.allclose(k * part, g, rtol=CLOSE, atol=CLOSE * float(np.abs(g).max()))
     mine = Batch(one.layout, one.shape, (part, *one.predictions[1:]), one.targets).arguments[one.layout.prediction_at]
     observation = Observation(one.layout, [one], [np.zeros(())])
     classes = Batch(

@@ -14,7 +14,7 @@ from .port import Floats, Port
 
 Array = Any
 TOLERANCE = 1e-5  # of a residual: what a port in float32 keeps of moderate numbers
-MEAN, SUM, ROWS, ENTRIES, POSITIVES, WEIGHTS = "mean", "sum", "rows", "entries", "positives", "weights"
+MEAN, SUM, ROWS, ENTRIES, POSITIVES, WEIGHTS, ONE_LESS = "mean", "sum", "rows", "entries", "positives", "weights", "one less"
 DENOMINATORS = {
     MEAN: "the number of elements",
     SUM: "nothing",
@@ -22,6 +22,7 @@ DENOMINATORS = {
     ENTRIES: "N * C",
     POSITIVES: "the number of positives",
     WEIGHTS: "the sum of the weights",
+    ONE_LESS: "N - 1",
 }
 
 
@@ -66,15 +67,16 @@ class Observation:
         return cls(layout, several, results)
 
     @classmethod
-    def of_one(cls, port: Port, batch: Batch, dtype: str = "float64", *, strided: bool = False) -> Observation:
+    def of_one(cls, port: Port, batch: Batch, dtype: str = "float64", *, strided: str = "") -> Observation:
         """The result of one batch."""
         result = port.value(batch.arguments, dtype, strided=strided)
-        return cls(batch.layout, [batch], [np.squeeze(result) if _has_ones(batch) else result])
+        is_number = result.size == 1 and int(np.prod(batch.shape)) > 1
+        return cls(batch.layout, [batch], [np.squeeze(result) if _has_ones(batch) or is_number else result])
 
     def predicted(self, elements: Array, fit: Fit) -> Floats:
         """What a port that is explained by a fit returns."""
         e = np.asarray(elements, dtype=np.float64)
-        per_row = e.size // e.shape[0]
+        per_row = self._per_row(e)
         groups, size = self.groups(per_row), len(self.y)
         classes: Array = np.repeat(self.classes, per_row)
         weights = np.asarray(fit.weights)[classes if len(fit.weights) > 1 else np.zeros_like(classes)]
@@ -123,6 +125,8 @@ class Observation:
         """For every element of all batches, the result that it goes into; `per_row` is 1, or C for entries of rows."""
         if self.layout.scene.is_whole:
             return np.arange(len(self.y))
+        if any(b.predictions[0].shape[0] * per_row % max(1, y.size) for b, y in zip(self.batches, self.results, strict=True)):
+            return np.zeros(0, dtype=np.int64)
         ids: list[Array] = []
         start = 0
         for batch, y in zip(self.batches, self.results, strict=True):
@@ -149,6 +153,8 @@ class Observation:
         if (counts == 1).all():
             return
         yield SUM, np.ones(size)
+        if (counts > 1).all():
+            yield ONE_LESS, counts - 1
         if self.lead == 0:
             first = np.array([float(b.shape[0]) for b in self.batches])
             if not np.array_equal(first, counts):
@@ -158,18 +164,25 @@ class Observation:
             if self.layout.scene.targets in ("binary", "signs") and not self.layout.scene.is_rows:
                 yield POSITIVES, np.maximum(1.0, np.bincount(groups, weights=self.classes, minlength=size))
 
+    def _per_row(self, e: Floats) -> int:
+        """How many losses an element or row of the batches has; 0 where they are not those of these results."""
+        per_row, rest = divmod(e.size, len(self.predictions[0]))
+        return 0 if rest or e.shape[0] != len(self.predictions[0]) or len(self.groups(per_row)) != e.size else per_row
+
     def fit(self, elements: Array, *, weighted: bool = True) -> Fit:
         """The simplest way to get the results from the losses of the elements."""
         e = np.asarray(elements, dtype=np.float64)
-        if not np.isfinite(e).all() or e.shape[0] != len(self.predictions[0]):
+        if not np.isfinite(e).all() or not e.ndim or not self._per_row(e):
             return Fit(np.inf, MEAN, (1.0,))
-        per_row = e.size // e.shape[0]
+        per_row = self._per_row(e)
         groups, y, size = self.groups(per_row), self.y, len(self.y)
         classes: Array = np.repeat(self.classes, per_row)
         count = int(classes.max()) + 1 if weighted else 1
         sums = np.stack([np.bincount(groups, weights=e.reshape(-1) * (classes == c), minlength=size) for c in range(count)], axis=1)
         sums = sums if weighted else np.bincount(groups, weights=e.reshape(-1), minlength=size)[:, None]
-        scale = float(np.linalg.norm(y)) or 1.0
+        scale = float(np.linalg.norm(y))
+        if not scale:  # nothing is no evidence
+            return Fit(np.inf, MEAN, (1.0,))
         fits = []
         for name, d in self.denominators(groups):
             a = sums.sum(axis=1) / d

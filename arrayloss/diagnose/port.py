@@ -34,17 +34,21 @@ class Port:
     def library(self) -> Library:
         return LIBRARIES[self.library_name]
 
-    def arrays(self, values: Sequence[Any], dtype: str, *, strided: bool = False) -> list[Any]:
+    def arrays(self, values: Sequence[Any], dtype: str, *, strided: str = "") -> list[Any]:
         """Arrays of the library: floats in a dtype, integers as they are."""
         return [self._array(np.asarray(v), dtype, strided) for v in values]
 
-    def _array(self, values: Any, dtype: str, strided: bool) -> Any:
-        if strided and values.ndim:  # every second entry of a longer array
+    def _array(self, values: Any, dtype: str, strided: str) -> Any:
+        if strided == "slice" and values.ndim:  # every second entry of a longer array
             values = np.repeat(values, 2, axis=-1)
+        if strided == "transpose" and values.ndim > 1:
+            values = np.ascontiguousarray(np.swapaxes(values, 0, -1))
         made = self.library.array(values, dtype if values.dtype.kind == "f" else None)
-        return made[..., ::2] if strided and values.ndim else made
+        if strided == "transpose" and values.ndim > 1:
+            return made.swapaxes(0, -1)
+        return made[..., ::2] if strided == "slice" and values.ndim else made
 
-    def value(self, values: Sequence[Any], dtype: str = "float64", *, strided: bool = False) -> Floats:
+    def value(self, values: Sequence[Any], dtype: str = "float64", *, strided: str = "") -> Floats:
         """What it returns, in float64."""
         with self.library.precision(dtype), np.errstate(all="ignore"):
             arrays = self.arrays(values, dtype, strided=strided)

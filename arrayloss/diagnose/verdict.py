@@ -12,6 +12,8 @@ from .differences import differences
 from .examples import example
 from .explain import Case, Explanation
 from .gradient import gradients
+from .objects import argument_names
+from .objects import constants as constants_of
 from .observe import MEAN, Fit, Observation
 from .port import Port
 from .result import Diagnosis, Reason
@@ -64,7 +66,8 @@ def diagnose(
             reasons += _conduct(case, e)
         else:
             reasons += [*behaviour.depends_on_others(case, e.observation)] or [_unexplained(case, e, reference)]
-        reasons += gradients(case, e)
+        if not e.is_match or e.code:
+            reasons += gradients(case, e)
     if not e.is_match:
         e.fit = Fit(e.fit.residual, MEAN, (1.0,))
     found.taken = taken(case, e)
@@ -103,9 +106,7 @@ def identify(
     best = matches[0]
     found.calls = list(dict.fromkeys(replacement(case, e) for e in matches if e.fit.cost <= best.fit.cost + 1))
     found.taken, found.residual = taken(case, best), best.fit.residual
-    found.reasons = [
-        _with_example(case, best, r) for r in _once([*_early(case, best.candidate.loss), *_conduct(case, best), *gradients(case, best)])
-    ]
+    found.reasons = [_with_example(case, best, r) for r in _once([*_early(case, best.candidate.loss), *_conduct(case, best)])]
     codes = {r.code for r in found.reasons}
     found.verdict = "same" if not codes else "digits" if codes == {"digits_lost"} else "different"
     found.convention = convention(case, best, options_of(case, best))
@@ -125,7 +126,8 @@ def _case(
     say: Say,
 ) -> Case:
     label = name or getattr(function, "__name__", type(function).__name__)
-    port = Port(function, library, label, dict(constants or {}), tuple(arguments))
+    numbers = constants_of(function) if constants is None else constants
+    port = Port(function, library, label, dict(numbers), tuple(arguments or argument_names(function)))
     return Case(port, dict(options or {}), signature, domain, targets, say)
 
 
@@ -143,7 +145,8 @@ def _conduct(case: Case, e: Explanation) -> Iterator[Reason]:
     yield from behaviour.results(case, e, first)
     if e.code:
         return
-    for check in (behaviour.strided, behaviour.sizes, behaviour.layouts_too):
+    yield from gradients(case, e)
+    for check in (behaviour.ignored, behaviour.strided, behaviour.sizes, behaviour.layouts_too):
         try:
             yield from check(case, e)
         except Exception as error:
@@ -151,7 +154,9 @@ def _conduct(case: Case, e: Explanation) -> Iterator[Reason]:
                 "unexplained", f"It raises {type(error).__name__} for other sizes: {str(error).splitlines()[0][:100] if str(error) else ''}"
             )
     broken = list(behaviour.breakdowns(case, e))
-    yield from broken or behaviour.halves(case, e)
+    yield from broken
+    if not any(r.code == "overflow" for r in broken):
+        yield from behaviour.halves(case, e)
 
 
 def _unexplained(case: Case, e: Explanation, reference: str) -> Reason:
@@ -204,7 +209,7 @@ def _once(reasons: Sequence[Reason]) -> list[Reason]:
         first.setdefault(reason.code, reason)
     if {"clamp", "epsilon"} & set(first):
         first.pop("digits_lost", None)
-    return list(first.values())
+    return sorted(first.values(), key=lambda r: r.code == "digits_lost")
 
 
 def _with_example(case: Case, e: Explanation, reason: Reason) -> Reason:

@@ -10,10 +10,10 @@ import numpy as np
 from arrayloss.frontend.loss import REGISTRY
 
 from .explain import Case, Explanation
-from .observe import ENTRIES, MEAN, POSITIVES, ROWS, SUM, WEIGHTS
+from .observe import ENTRIES, MEAN, ONE_LESS, POSITIVES, ROWS, SUM, WEIGHTS
 
 CALLS = {MEAN: "the mean over all elements", SUM: "the sum", ROWS: "the sum over N", ENTRIES: "the sum over N * C"}
-CALLS |= {POSITIVES: "the sum over the number of positives", WEIGHTS: "the sum over the sum of the weights"}
+CALLS |= {POSITIVES: "the sum over the number of positives", WEIGHTS: "the sum over the sum of the weights", ONE_LESS: "the sum over N - 1"}
 
 
 def options_of(case: Case, e: Explanation) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def replacement(case: Case, e: Explanation) -> str:
     fit, factor = e.fit, e.fit.factor
     if e.observation.lead:
         own["reduction"] = "none"
-    elif fit.denominator != MEAN and fit.denominator != WEIGHTS:
+    elif fit.denominator not in (MEAN, WEIGHTS):
         own["reduction"] = "sum"
     axis = e.layout.class_axis
     if axis == 1 and "axis" in REGISTRY[e.candidate.loss].option_names:
@@ -66,7 +66,9 @@ def replacement(case: Case, e: Explanation) -> str:
     text = call_of(e.candidate.loss, own)
     if factor is not None and abs(factor - 1) > 1e-4:
         text = f"{factor:g} * {text}"
-    return text + {ROWS: " / N", ENTRIES: " / (N * C)", POSITIVES: " / number of positives"}.get(fit.denominator, "")
+    return text + {ROWS: " / N", ENTRIES: " / (N * C)", POSITIVES: " / number of positives", ONE_LESS: " / (N - 1)"}.get(
+        fit.denominator, ""
+    )
 
 
 def taken(case: Case, e: Explanation) -> str:

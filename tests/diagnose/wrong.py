@@ -844,14 +844,6 @@ def logistic_loss(y, score):
     return torch.log1p(torch.exp(-y * score))
 
 
-@wrong("float16", "torch", "multi_margin_loss")
-def crammer_singer(scores, labels):
-    true = scores.gather(1, labels[:, None])
-    margins = (scores - true + 1).clamp(min=0)
-    own = F.one_hot(labels, scores.shape[1]).to(scores.dtype)
-    return ((margins - own * 100000.0).clamp(min=0)).sum(dim=1).mean() / scores.shape[1]
-
-
 @wrong("float16", "torch", "squared_error")
 def mse_of_bytes(img1, img2):
     return (((img1 - img2) * 255) ** 2).mean() / 255**2
