@@ -69,17 +69,23 @@ class Candidate:
     def _whole(self, predictions: Sequence[Array], targets: Sequence[Array], constants: Mapping[str, Any]) -> Array:
         """Losses of regions: one for each batch."""
         loss, options = REGISTRY[self.loss], {**self.options, **constants}
-        pool, losses = options.pop("pool", "batch"), []
+        pool = options.pop("pool", "batch")
+        losses: list[Array] = []
         for x, t in zip(predictions[0], targets, strict=True):
             if pool == "samples" and x.ndim > 1:
                 axis = options.get("axis")
                 options["pool_axes"] = tuple(i for i in range(1, x.ndim) if i != axis)
-            losses.append(float(loss(x, t, **options)))
-        return np.array(losses)
+            losses.append(np.ravel(loss(x, t, **options)))
+        return np.concatenate(losses)
+
+    def losses(self, observation: Observation, constants: Mapping[str, Any]) -> Array:
+        """The losses of what an observation is of: of regions one a batch, or one an overlap where the port returns several."""
+        each = {"reduction": "none"} if self.scene.is_whole and observation.lead else {}
+        return self.elements(observation.predictions, observation.targets, **constants, **each)
 
     def seen(self, observation: Observation, constants: Mapping[str, Any], *, weighted: bool = True) -> Fit:
         try:
-            e = self.elements(observation.predictions, observation.targets, **constants)
+            e = self.losses(observation, constants)
         except (ValueError, TypeError, NotImplementedError):
             return Fit(np.inf, "mean", (1.0,))
         return observation.fit(e, weighted=weighted)

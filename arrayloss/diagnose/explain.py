@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from .port import Port
 Array = Any
 SYNONYMS = {"label_smoothing": ("smoothing",), "delta": ("beta",), "beta": ("delta",), "margin": ("m",), "gamma": ("focusing",)}
 MODIFICATIONS = ("label_smoothing", "z_loss", "floor")  # constants that are off by default: with them it is another loss
+MOST = 16  # losses whose constants are searched for
 NEAREST = 3  # layouts in which constants are searched for
 
 
@@ -44,8 +45,7 @@ class Explanation:
 
     def predicted(self, observation: Observation) -> Array:
         """What the port should return for other batches."""
-        e = self.candidate.elements(observation.predictions, observation.targets, **self.constants)
-        return observation.predicted(e, self.fit)
+        return observation.predicted(self.candidate.losses(observation, self.constants), self.fit)
 
     def candidate_truth(self, margin: float) -> float:
         """-log p of a decision that is wrong by this margin: of two classes, or of three equal ones but one."""
@@ -121,14 +121,18 @@ class Case:
             return best
         return min(tried, key=lambda e: e.fit.residual) if tried else None
 
-    def explain_plainly(self, loss: str) -> Explanation | None:
-        """The same without defects: with constants, weights and a denominator."""
-        forms = [(c, o) for c in candidates(loss) for o in self.observations(c.scene)]
-        declared = self.declared(loss)
-        tried = self._tried(forms, declared)
-        near = _by_layout(sorted(tried, key=lambda e: e.fit.residual), 2)
-        best = self._first(tried) or self._first(self._everywhere(tried, near, declared))
-        return best or min(tried, key=lambda e: e.fit.residual, default=None)
+    def plainly(self, losses: Iterable[str]) -> list[Explanation]:
+        """The best explanations as each of some losses without defects: with constants, weights and a denominator."""
+        known = {loss: self.declared(loss) for loss in losses}
+        tried = {loss: self._tried([(c, o) for c in candidates(loss) for o in self.observations(c.scene)], known[loss]) for loss in known}
+        tried = {loss: some for loss, some in tried.items() if some}
+        found = {loss: self._first(some) for loss, some in tried.items()}
+        nearest = {loss: min(some, key=lambda e: e.fit.residual) for loss, some in tried.items()}
+        if not any(e is not None and self.cost(e) < 1 for e in found.values()):  # none as it is called by default
+            for loss in sorted(tried, key=lambda name: nearest[name].fit.residual)[:MOST]:
+                near = _by_layout(sorted(tried[loss], key=lambda e: e.fit.residual), 2)
+                found[loss] = found[loss] or self._first(self._everywhere(tried[loss], near, known[loss]))
+        return [found[loss] or nearest[loss] for loss in tried]
 
     def _everywhere(self, tried: Sequence[Explanation], near: Sequence[Explanation], declared: Mapping[str, float]) -> list[Explanation]:
         """Constants that explain a near one, in every layout: the likeliest layout may be another one."""
@@ -199,7 +203,7 @@ def _is(number: float | None, value: float) -> bool:
 def shifted(e: Explanation) -> tuple[float, Fit]:
     """The best constant that may be added to every result."""
     o = e.observation
-    plain = o.predicted(e.candidate.elements(o.predictions, o.targets, **e.constants), Fit(0.0, "mean", (1.0,)))
+    plain = o.predicted(e.candidate.losses(o, e.constants), Fit(0.0, "mean", (1.0,)))
     if not np.isfinite(plain).all():
         return 0.0, Fit(np.inf, "mean", (1.0,))
     k, c = np.linalg.lstsq(np.stack([plain, np.ones_like(plain)], axis=1), o.y, rcond=None)[0]

@@ -56,6 +56,7 @@ TARGET_WORDS = {
     "between 0 and 1": "targets from 0 to 1",
     "numbers": "",
     "none": "",
+    "lists": "lists of labels that end with -1",
     "masks": "masks of 0 and 1",
     "integer masks": "integer masks",
 }
@@ -140,6 +141,8 @@ class Batch:
             return None
         if form == "one-hot":
             return self._shaped(np.eye(self.predictions[0].shape[-1])[t])
+        if form == "lists":
+            return t
         if form in ("labels", "integers 0 or 1"):
             return t.reshape(self.shape).astype(np.int64)
         if form == "-1 or 1" and self.layout.scene.targets == "binary":
@@ -208,6 +211,12 @@ def _targets(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> Arr
         return rng.dirichlet(np.ones(shape[1]), shape[0])
     if kind == "log_probs":
         return np.log(rng.dirichlet(np.ones(shape[1]), shape[0]))
+    if kind == "lists":
+        return np.where(
+            np.arange(shape[1]) < rng.integers(0, shape[1] + 1, (shape[0], 1)),
+            rng.permuted(np.tile(np.arange(shape[1]), (shape[0], 1)), axis=1),
+            -1,
+        )
     if kind == "relevance":
         return rng.integers(0, 4, shape) + 0.0
     return np.array(0.0) if kind == "none" else rng.standard_normal(shape)
@@ -228,11 +237,12 @@ def layouts(scene: Scene, names: Sequence[str] = (), *, signature: int | None = 
         "signs": ("-1 or 1", "0 or 1"),
         "unit": ("between 0 and 1",),
         "none": ("none",),
+        "lists": ("lists",),
     }.get(scene.targets, ("numbers",))
     forms: tuple[str, ...] = ("N x C", "N", "N x 1", "N x C x H x W")
     if scene.is_rows:
         forms = ("rows", "images", "images, classes last", "N x C x L", "N x L x C")
-    if scene.domains[0] == "vectors" or (scene.targets in ("binary", "relevance", "signs") and scene.is_rows):
+    if scene.domains[0] == "vectors" or (scene.targets in ("binary", "relevance", "signs", "lists") and scene.is_rows):
         forms = ("rows",)
     for form in forms:
         for targets in kinds:

@@ -138,7 +138,7 @@ class Observation:
     def classes(self) -> Array:
         """The class of every element or row, where targets are classes."""
         if self.layout.scene.is_whole:
-            return np.zeros(len(self.batches), dtype=np.int64)
+            return np.zeros(len(self.y), dtype=np.int64)
         if self.layout.scene.targets in ("binary", "signs") and not self.layout.scene.is_rows:
             return (self.targets > 0).astype(np.int64)
         if self.layout.scene.targets == "labels":
@@ -166,6 +166,8 @@ class Observation:
 
     def _per_row(self, e: Floats) -> int:
         """How many losses an element or row of the batches has; 0 where they are not those of these results."""
+        if self.layout.scene.is_whole:
+            return int(e.size == len(self.y))
         per_row, rest = divmod(e.size, len(self.predictions[0]))
         return 0 if rest or e.shape[0] != len(self.predictions[0]) or len(self.groups(per_row)) != e.size else per_row
 

@@ -95,11 +95,11 @@ def identify(
     """Which of our losses a function is: the calls that replace it, the simplest first; else the nearest, and what differs."""
     case = _case(function, library, name, constants, arguments, {}, signature, None, None, say)
     found = Diagnosis(case.port.name, library)
-    explained = [(loss, e) for loss in REGISTRY if (e := case.explain_plainly(loss)) is not None]
+    explained = case.plainly(REGISTRY)
     if not explained:
         return _not_taken(case, found)
-    matches = sorted([e for _, e in explained if e.is_match], key=lambda e: (e.fit.cost + case.cost(e), e.candidate.loss))
-    near = sorted([e for _, e in explained if not e.is_match], key=lambda e: e.fit.residual)
+    matches = _most_general(sorted([e for e in explained if e.is_match], key=lambda e: (e.fit.cost + case.cost(e), _rank(e))))
+    near = sorted([e for e in explained if not e.is_match], key=lambda e: e.fit.residual)
     found.ruled_out = [f"{e.candidate.loss} (off by {e.fit.residual:.2g})" for e in near[:5]]
     if not matches:
         return _nearest(case, found, near)
@@ -111,6 +111,28 @@ def identify(
     found.verdict = "same" if not codes else "digits" if codes == {"digits_lost"} else "different"
     found.convention = convention(case, best, options_of(case, best))
     return found
+
+
+COMMON = (  # where several losses have the same numbers, the one that people know comes first
+    *("squared_error", "absolute_error", "huber_loss", "sigmoid_cross_entropy", "binary_cross_entropy", "soft_margin_loss"),
+    *("softmax_cross_entropy", "nll_loss", "sigmoid_focal_loss", "softmax_focal_loss", "dice_loss", "kl_divergence", "hinge_loss"),
+)
+
+
+def _rank(e: Explanation) -> int:
+    return COMMON.index(e.candidate.loss) if e.candidate.loss in COMMON else len(COMMON)
+
+
+def _most_general(matches: Sequence[Explanation]) -> list[Explanation]:
+    """Without those that hold on narrower data: log-probabilities for logits, one-hot targets for distributions, masks for elements."""
+
+    def breadth(e: Explanation) -> int:
+        scene = e.candidate.scene
+        wide = scene.domains[0] in ("real", "logits", "vectors", "exponents")
+        return 4 * (not scene.is_whole) + 2 * wide + (scene.targets not in ("labels", "binary") or e.layout.targets == "labels")
+
+    widest = max((breadth(e) for e in matches), default=0)
+    return [e for e in matches if breadth(e) >= widest - 1 or widest < 4] if widest >= 6 else [e for e in matches if breadth(e) == widest]
 
 
 def _case(
@@ -161,7 +183,7 @@ def _conduct(case: Case, e: Explanation) -> Iterator[Reason]:
 
 def _unexplained(case: Case, e: Explanation, reference: str) -> Reason:
     """Another loss, or none that is known."""
-    others = [f for loss in REGISTRY if loss != reference and (f := case.explain_plainly(loss)) is not None and f.is_match]
+    others = [f for f in case.plainly([loss for loss in REGISTRY if loss != reference]) if f.is_match]
     if others:
         best = min(others, key=lambda f: f.fit.cost + case.cost(f))
         return Reason("another_loss", f"It is another loss: {replacement(case, best)}.", "", "")

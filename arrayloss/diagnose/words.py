@@ -63,7 +63,8 @@ def replacement(case: Case, e: Explanation) -> str:
     axis = e.layout.class_axis
     if axis == 1 and "axis" in REGISTRY[e.candidate.loss].option_names:
         own["axis"] = 1
-    text = call_of(e.candidate.loss, own)
+    names = ["x", "y", "z"][: len(e.candidate.scene.domains)] + ["t"] * (e.layout.targets != "none")
+    text = f"{e.candidate.loss}({', '.join([*names, *(f'{n}={number_text(v)}' for n, v in own.items())])})"
     if factor is not None and abs(factor - 1) > 1e-4:
         text = f"{factor:g} * {text}"
     return text + {ROWS: " / N", ENTRIES: " / (N * C)", POSITIVES: " / number of positives", ONE_LESS: " / (N - 1)"}.get(
