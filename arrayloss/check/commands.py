@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from importlib import import_module
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Column, Table
+from rich.table import Table
 
 import arrayloss as package
+from arrayloss.diagnose.commands import EXIT_CODES, Output, annotation, check_ports, declared, identify, is_for_ports, job, printed_as
+from arrayloss.diagnose.loading import find, load
 from arrayloss.engine.c import library
 from arrayloss.engine.host import threads
 from arrayloss.frontend.loss import REGISTRY, Loss
@@ -29,81 +26,16 @@ from .compare import MODES
 from .compare import check as compare
 from .definitions import DEFINITIONS, QUANTITIES
 from .derivatives import summary
-from .judge import MAX_ULP, one_line
+from .judge import MAX_ULP
 from .libraries import DTYPES, LIBRARIES
 from .overview import forms_of, overview
-from .points import DOMAINS, TARGETS
 from .report import Report
 from .rows import HEADINGS, describe, format_ulp, versions
-from .run import REDUCTIONS, named_loss
+from .run import named_loss
+from .terminal import Names, Option, Say, console, progress, say_plainly, table_of
 
-WIDTH = 140  # where the output is no terminal
 COLOURS = {"agrees": "green", "differs": "red", "crashed": "red", "absent": "bright_black", "missing": "yellow"}
 GAMMAS = tuple({"gamma": g} for g in (0.0, 0.5, 1.0, 2.0, 5.0))  # those of the figure in the focal loss paper
-Say = Callable[[str], Any]
-
-
-def console(stream: Any = None) -> Console:
-    """Colours on a terminal that wants them; elsewhere plain text of a fixed width."""
-    stream = stream or sys.stdout
-    if stream.isatty():
-        return Console(file=stream, no_color="NO_COLOR" in os.environ)
-    return Console(file=stream, width=WIDTH, color_system=None, force_terminal=False, legacy_windows=False)
-
-
-def table_of(*headings: str, title: str | None = None) -> Table:
-    """A table that folds what does not fit into it: no name is cut."""
-    return Table(*[Column(heading, overflow="fold") for heading in headings], title=title and escape(title))
-
-
-def say_plainly(text: str) -> None:
-    """Text as it stands: no markup, no colours, no line breaks of the console's own."""
-    console().print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def progress() -> Iterator[Say]:
-    """A line on the error stream that says what is being done, if somebody can see it."""
-    screen = console(sys.stderr)
-    if not screen.is_terminal:
-        yield lambda line: None
-        return
-    with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=screen, transient=True) as bar:
-        task = bar.add_task("")
-        yield lambda line: bar.update(task, description=line)
-
-
-class Names(click.ParamType[tuple[str, ...]]):
-    """Names joined by commas, each among those that are known."""
-
-    name = "names"
-
-    def __init__(self, what: str, known: Sequence[str]) -> None:
-        self.what, self.known = what, known
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
-        names = value if isinstance(value, tuple) else tuple(v.strip() for v in value.split(",") if v.strip())
-        for name in names or ("",):
-            if name not in self.known:
-                self.fail(f"there is no {self.what} {name!r}; there are {', '.join(self.known)}", param, ctx)
-        return names
-
-
-class Option(click.ParamType[tuple[str, Any]]):
-    """name=value, the value a Python literal or a plain word."""
-
-    name = "name=value"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, Any]:
-        if isinstance(value, tuple):
-            return value
-        key, equals, text = value.partition("=")
-        if not equals or not key.isidentifier():
-            self.fail(f"write name=value; got {value!r}", param, ctx)
-        try:
-            return key, ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            return key, text
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -112,18 +44,15 @@ def arrayloss() -> None:
     """Loss functions that are the same on every array library: check them, list them, look at them."""
 
 
-@arrayloss.command(epilog="Exit codes: 0 they agree, 1 they do not, 2 the command was wrong or a named backend is missing.")
-@click.argument("subjects", metavar="[LOSS | [BACKEND=]MODULE:FUNCTION]...", nargs=-1)
-@click.option("--against", metavar="BACKEND=MODULE:FUNCTION", help="Another function; in float64 it is the reference.")
-@click.option("--reference", help="One of our losses, MODULE:FUNCTION in mpmath, or float64:BACKEND.")
+@arrayloss.command(epilog=f"{EXIT_CODES} For losses of ours: 0 the libraries agree, 1 they do not, 2 the command was wrong.")
+@click.argument("subjects", metavar="[LOSS | [LIBRARY=]MODULE:FUNCTION]...", nargs=-1)
+@click.option("--against", metavar="LIBRARY=MODULE:FUNCTION", help="Another function; in float64 it is the reference.")
+@click.option("--reference", help="One of our losses, MODULE:FUNCTION in mpmath, or float64:LIBRARY.")
 @click.option("--backends", type=Names("backend", tuple(LIBRARIES)), help=f"Joined by commas: {', '.join(LIBRARIES)}. All by default.")
 @click.option("--dtype", "dtypes", default="float32", show_default=True, type=Names("dtype", DTYPES), help="Joined by commas.")
 @click.option("--modes", type=Names("mode", MODES), help="eager, compiled or both. Eager by default for the digits, else both.")
 @click.option("--quantities", default="value,grad", show_default=True, type=Names("quantity", QUANTITIES), help="value, grad, hess.")
-@click.option("--signature", help="Order of the arguments of a function of yours: 'input,target', 'y_true,y_pred', ...")
-@click.option("--reduction", type=click.Choice(REDUCTIONS), help="What a function of yours returns.")
-@click.option("--domain", help=f"What goes into it: {', '.join(DOMAINS)}.")
-@click.option("--targets", type=Names("kind of targets", TARGETS), help=", ".join(TARGETS) + ".")
+@declared
 @click.option("--target-dtype", help="The dtype of the targets for functions of yours, or 'float' for that of the predictions.")
 @click.option(
     "--arguments", metavar="MODULE:NAME", help="What a loss of yours is called with, NumPy arrays, where trying does not find it."
@@ -136,19 +65,30 @@ def arrayloss() -> None:
 )
 @click.option("-o", "--option", "options", type=Option(), multiple=True, help="name=value: an option of the loss, or of the reference.")
 @click.option("--accuracy", is_flag=True, help="How accurate our losses are on this machine, beside what they promise.")
-@click.option("--json", "as_json", is_flag=True, help="Print plain data.")
+@printed_as
 @click.option("--report", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write a page: .html or .md.")
-@click.option("-v", "--verbose", is_flag=True, help="Every row, and the programs that reproduce the failures.")
+@click.option("-v", "--verbose", is_flag=True, help="Every row in units in the last place, and the programs that reproduce the failures.")
 def check(
     subjects: tuple[str, ...],
     options: tuple[tuple[str, Any], ...],
     accuracy: bool,
-    as_json: bool,
+    form: str,
+    strict: bool,
+    limit_s: float,
     report: Path | None,
     verbose: bool,
     **shared: Any,
 ) -> None:
-    """Do losses give the same numbers everywhere, and the right ones?
+    """Is it the same loss, and does it give the same numbers everywhere?
+
+    With functions of your own, [LIBRARY=]MODULE:FUNCTION: how each is called is found out, and what is different from --reference, one
+    of our losses, is said in words. Without --reference the loss is identified first. Each library runs in a process of its own:
+
+    \b
+        arrayloss check torch=mine.losses:focal --reference sigmoid_focal_loss
+        arrayloss check "mine/losses.py:FocalLoss(gamma=3)" --reference sigmoid_focal_loss -o gamma=3
+
+    With functions and --against another one: their numbers, in units in the last place; --signature and --reduction are declared.
 
     Without an argument: all losses on a data set of handwritten digits, on every library that is installed.
 
@@ -156,14 +96,6 @@ def check(
 
     With a loss of your own, MODULE:LOSS made with arrayloss.define: its slope and its curvature against differences of its own value
     at high precision, then the libraries with each other.
-
-    With functions of your own, MODULE:FUNCTION for any library or BACKEND=MODULE:FUNCTION for one: those, against --reference or
-    --against, or else against the first of several, in float64. The order of their arguments, and what they return, is declared
-    and never guessed:
-
-    \b
-        arrayloss check torch=mine.losses:focal jax=mine.port:focal --reference sigmoid_focal_loss
-            --signature input,target --reduction none
     """
     backends, dtypes, modes = (shared[name] for name in ("backends", "dtypes", "modes"))
     for name in backends or ():
@@ -173,55 +105,67 @@ def check(
         raise click.UsageError(f"--max-ulp must be a number >= 0; got {max_ulp}")
     if report is not None and (report.suffix not in (".html", ".md") or not os.access(report.parent, os.W_OK)):
         raise click.UsageError(f"--report writes .html or .md; got {report} (its folder has to be there, and writable)")
+    output = Output(form, strict, limit_s, verbose, report)
+    if not accuracy and is_for_ports(subjects, shared["reference"], shared["against"], shared["arguments"]):
+        some = {k: v for k, v in shared.items() if k not in ("against", "arguments")} | {"modes": modes or MODES}
+        checked = check_ports(subjects, output, options=dict(options), **some)
+        if checked is not None:
+            code, numbers = checked
+            if numbers is not None:
+                if verbose and form == "text":
+                    print_rows(numbers, verbose)
+                output.write(numbers)
+            raise SystemExit(code)
     with progress() as say:
         if accuracy:
             raise SystemExit(print_accuracy(subjects, backends, dtypes, say))
         if not subjects:
-            result = digits(backends, dtypes, modes or ("eager",), max_ulp, say, quiet=as_json)
+            result = digits(backends, dtypes, modes or ("eager",), max_ulp, say, quiet=form != "text")
         else:
             result = named_subjects(subjects, say, **{**shared, **dict(options), "modes": modes or MODES})
-    if as_json:
+    if form == "json":
         click.echo(json.dumps(result.to_dict(), indent=1))
+    elif form == "github":
+        for row in result.failures:
+            click.echo(annotation("error", describe(row), row.subject))
     elif subjects:
         print_rows(result, verbose)
-    if report is not None:
-        (result.to_html if report.suffix == ".html" else result.to_markdown)(report)
-    if not as_json:
-        click.echo(("" if report is None else f"The report is in {report}.\n") + result.verdict)
+    output.write(result)
+    if form == "text":
+        click.echo(result.verdict)
     is_missing = "=" in "".join(subjects) and any(r.status == "missing" for r in result.rows)
     raise SystemExit(2 if is_missing else 0 if result.passed else 1)
+
+
+arrayloss.add_command(identify)
 
 
 def named_subjects(
     subjects: Sequence[str], say: Say, against: str | None, reference: str | None, arguments: str | None, **shared: Any
 ) -> Report:
     """A check of what was named on the command line; what is wrong with it is a usage error."""
-    sys.path.insert(0, os.getcwd())  # as `python -m` does: a module of the user's own project
+    path = list(sys.path)
     try:
         subject = parse_subjects(subjects)
         if isinstance(subject, Loss) and reference is None and against is None:
             reference = "mpmath"
         compared: Any = reference
         if reference is not None and ":" in reference and not reference.startswith("float64"):
-            compared = import_object(reference)
+            compared = load(reference)
         if against is not None:
             if reference is not None:
                 raise ValueError("--against and --reference are both references; pass one")
             backend, function = one(against)
             compared = {backend or (shared["backends"] or ["numpy"])[0]: function}
             subject = {**compared, **subject} if isinstance(subject, dict) else subject
-        if compared is None and isinstance(subject, dict) and len(subject) > 1:
-            compared = f"float64:{next(iter(subject))}"  # a function and its ports: the first of them, in float64
-        if compared is None:
-            raise ValueError("name what a function of yours is compared with: --reference or --against")
-        arrays = arguments and import_object(arguments)
+        arrays = arguments and find(arguments)[0]
         return compare(subject, reference=compared, progress=say, arguments=arrays() if callable(arrays) else arrays, **shared)
     except (ValueError, TypeError, ImportError, AttributeError) as error:
         raise click.UsageError(str(error)) from error
     except SystemExit as error:  # whose status says nothing about a comparison
         raise click.UsageError(f"code that the check ran ended the process, with {error.code!r}") from error
     finally:
-        sys.path.pop(0)
+        sys.path[:] = path
 
 
 def parse_subjects(subjects: Sequence[str]) -> Any:
@@ -237,28 +181,9 @@ def parse_subjects(subjects: Sequence[str]) -> Any:
 
 
 def one(text: str) -> tuple[str | None, Callable[..., Any]]:
-    """[BACKEND=]MODULE:FUNCTION as the backend, or None, and the function."""
-    backend, equals, path = text.rpartition("=")
-    if equals and backend not in LIBRARIES:
-        raise ValueError(f"there is no backend {backend!r}; there are {', '.join(LIBRARIES)}")
-    function = import_object(path)
-    if not callable(function):
-        raise TypeError(f"{path} is no function")
-    return backend or None, function
-
-
-def import_object(path: str) -> Any:
-    """An object by module:name."""
-    module, colon, name = path.partition(":")
-    if not colon or not module or not name:
-        raise ValueError(f"write package.module:function; got {path!r}")
-    try:
-        result: Any = import_module(module)
-    except (Exception, SystemExit) as error:
-        raise ImportError(f"module {module} cannot be imported: {one_line(error)}") from error
-    for part in name.split("."):
-        result = getattr(result, part)
-    return result
+    """[LIBRARY=]MODULE:FUNCTION as the library, or None, and the function."""
+    subject = job(text, "", {})
+    return subject.library, load(subject.text)
 
 
 def print_rows(report: Report, verbose: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sysconfig
 import traceback
 from collections.abc import Iterator, Sequence
@@ -47,7 +48,13 @@ def said(error: BaseException) -> str:
 
 def at(file: str, line: int = 0) -> str:
     """The end of a sentence that says where."""
-    return f" ({file}, line {line})" if file and line else f" ({file})" if file else ""
+    return f" ({short(file)}, line {line})" if file and line else f" ({short(file)})" if file else ""
+
+
+def short(file: str) -> str:
+    """A file as it is called from here."""
+    here = os.getcwd() + os.sep
+    return file.removeprefix(here)
 
 
 @contextmanager
