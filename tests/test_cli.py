@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -70,8 +71,48 @@ def test_losses_agree_on_the_digits(names, monkeypatch):
     monkeypatch.setattr(overview, "REGISTRY", overview.REGISTRY if names is None else names)
     done = run("check", "--backends", "numpy,torch,jax")
     assert done.stdout.count(" agree ") == sum(len(overview.forms_of(name)) for name in overview.REGISTRY)
-    assert "They agree." in done.stdout
+    assert done.stdout.endswith("They agree.\n")
     assert done.stderr == ""
+
+
+def test_the_digits_end_with_sentences(monkeypatch):
+    monkeypatch.setattr(overview, "REGISTRY", ("nll_loss", "squared_error"))
+    monkeypatch.setattr(libraries.LIBRARIES["cupy"], "missing", lambda: "not installed")
+    monkeypatch.setattr(libraries.LIBRARIES["jax"], "missing", lambda: "finds no GPU")
+    for name in ("torch", "dask", "strict"):
+        monkeypatch.setattr(libraries.LIBRARIES[name], "missing", lambda: "not installed")
+    text = run("check").stdout
+    assert "value off by" in text
+    assert "ulp" not in text
+    table, _, said = text.partition("└")
+    version = libraries.LIBRARIES["numpy"].version
+    assert (
+        f"2 losses in 3 forms (of logits, of probabilities, ...) and the gradients were computed with NumPy {version}, in float32." in said
+    )
+    number = re.search(r"The largest relative difference from the exact numbers is (\S+), in the value of squared_error with NumPy\.", said)
+    assert number
+    assert 1e-9 < float(number[1]) < 1e-6
+    assert number[1] in table
+    assert "between two libraries" not in said
+    for name, what in (("PyTorch", "torch"), ("Dask", '"dask[array]"'), ("array-api-strict", "array-api-strict"), ("CuPy", "cupy-cuda13x")):
+        assert f"{name} is not installed: pip install {what}" in said
+    assert "JAX finds no GPU." in said
+
+
+def test_differences_on_the_digits_are_named(monkeypatch):
+    monkeypatch.setattr(overview, "REGISTRY", ("squared_error",))
+    done = run("check", "--backends", "numpy", "--max-ulp", "0.1", code=1)
+    said = done.stdout.partition("└")[2]
+    assert re.search(
+        r"squared_error differs: the value in float32 with NumPy is \S+ where .* has \S+, a relative difference of \S+ \(", said
+    )
+    assert "ulp " not in said
+    assert done.stdout.endswith("They do not agree.\n")
+    verbose = run("check", "--backends", "numpy", "--max-ulp", "0.1", "--verbose", code=1).stdout
+    assert "value ulp" in verbose
+    assert re.search(r"squared_error: numpy eager float32 .* ulp at .*0x", verbose)
+    data = json.loads(run("check", "--backends", "numpy", "--max-ulp", "0.1", "--json", code=1).stdout)
+    assert data["passed"] is False
 
 
 def test_a_library_that_is_not_installed_is_a_visible_row(monkeypatch):

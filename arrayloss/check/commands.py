@@ -14,8 +14,10 @@ from rich.markup import escape
 from rich.table import Table
 
 import arrayloss as package
+from arrayloss.diagnose import overall
 from arrayloss.diagnose.commands import EXIT_CODES, Output, annotation, check_ports, declared, identify, is_for_ports, job, printed_as
 from arrayloss.diagnose.loading import find, load
+from arrayloss.diagnose.scan_command import scan_command
 from arrayloss.engine.c import library
 from arrayloss.engine.host import threads
 from arrayloss.frontend.loss import REGISTRY, Loss
@@ -120,7 +122,7 @@ def check(
         if accuracy:
             raise SystemExit(print_accuracy(subjects, backends, dtypes, say))
         if not subjects:
-            result = digits(backends, dtypes, modes or ("eager",), max_ulp, say, quiet=form != "text")
+            result = digits(backends, dtypes, modes or ("eager",), max_ulp, say, show=form == "text", verbose=verbose)
         else:
             result = named_subjects(subjects, say, **{**shared, **dict(options), "modes": modes or MODES})
     if form == "json":
@@ -138,6 +140,7 @@ def check(
 
 
 arrayloss.add_command(identify)
+arrayloss.add_command(scan_command)
 
 
 def named_subjects(
@@ -208,26 +211,27 @@ def print_rows(report: Report, verbose: bool) -> None:
 
 
 def digits(
-    backends: Sequence[str] | None, dtypes: Sequence[str], modes: Sequence[str], max_ulp: float | None, say: Say, *, quiet: bool
+    backends: Sequence[str] | None,
+    dtypes: Sequence[str],
+    modes: Sequence[str],
+    max_ulp: float | None,
+    say: Say,
+    *,
+    show: bool,
+    verbose: bool,
 ) -> Report:
-    """All losses on the digits; prints one line each."""
-    whole = Report("all losses on 1797 digits", MAX_ULP if max_ulp is None else max_ulp)
+    """All losses on the digits; prints one line each, then what came of them in sentences."""
+    whole, lines = Report("all losses on 1797 digits", MAX_ULP if max_ulp is None else max_ulp), []
     for dtype in dtypes:
-        headings = ("loss", "value", "|gradient|", "value ulp", "gradient ulp", "between two", "by their terms", "")
-        table = table_of(*headings, title=f"All losses on 1797 digits, {dtype}")
+        table = table_of(*overall.headings(verbose), title=f"All losses on 1797 digits, {dtype}: the largest {overall.unit(verbose)}")
         for line in overview(backends, dtype=dtype, modes=modes, max_ulp=max_ulp, progress=say):
-            between = max(line.worst("value", between=True), line.worst("grad", between=True))
-            numbers = (line.worst("value"), line.worst("grad"), between)
-            verdict = "[green]agree[/]" if line.report.passed else "[red]differ[/]"
-            count = str(sum(r.conditioned for r in line.report.rows) or "")
-            table.add_row(line.label, f"{line.value:.7g}", f"{line.gradient:.4e}", *map(format_ulp, numbers), count, verdict)
+            table.add_row(*overall.cells(line, verbose), "[green]agree[/]" if line.report.passed else "[red]differ[/]")
             whole.rows += line.report.rows
-        if not quiet:
+            lines.append(line)
+        if show:
             console().print(table)
-    if not quiet:
-        console().print(backend_table(backends))
-        for failure in whole.failures:
-            say_plainly(f"{failure.subject}: {describe(failure)}")
+    for sentence in overall.sentences(lines, backends, verbose) if show else ():
+        say_plainly(sentence)
     return whole
 
 

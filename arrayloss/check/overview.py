@@ -31,11 +31,6 @@ class Line:
     gradient: float
     report: Report
 
-    def worst(self, quantity: str, *, between: bool = False) -> float:
-        """The largest error in ulps against the reference, or between two libraries."""
-        rows = [r for r in self.report.rows if r.quantity == quantity and r.count and (r.against == "each other") == between]
-        return max((r.max_ulp for r in rows), default=0.0)
-
 
 def overview(
     backends: Sequence[str] | None = None,

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from rich.markup import escape
 
-from arrayloss.check.commands import console, progress, say_plainly, table_of
+from arrayloss.check.terminal import console, progress, say_plainly, table_of
 
 from .scan import Found, Tally, scan
 

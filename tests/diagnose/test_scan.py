@@ -8,6 +8,7 @@ import re
 import sys
 from importlib import util
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -229,6 +230,36 @@ def test_calls_of_one_loss_are_one_row(tmp_path):
     (tmp_path / "train.py").write_text("import torch.nn.functional as F\n" + "a = F.l1_loss(x, y)\n" * 3)
     assert "F.l1_loss (call), 3 times" in run(tmp_path)
     assert len(json.loads(run(tmp_path, "--json"))["found"]) == 3
+
+
+def test_what_is_found_at_module_level_is_tried(tmp_path, monkeypatch):
+    """The processes themselves are tested with `worker`."""
+    (tmp_path / "mine.py").write_text(
+        "def huber(pred, target):\n    return abs(pred - target)\n\n\n"
+        "def mse_loss(pred, target):\n    return (pred - target) ** 2\n\n\n"
+        "class Model:\n    def dice_loss(self, pred, target):\n        return pred\n"
+    )
+    jobs = []
+
+    def run_all(given, say):
+        jobs.extend(given)
+        reason = SimpleNamespace(code="factor", text="It is twice the loss.")
+        same = SimpleNamespace(
+            verdict="same", calls=["absolute_error(pred, target)"], reference="", reasons=[], to_dict=lambda: {"verdict": "same"}
+        )
+        other = SimpleNamespace(
+            verdict="different", calls=["squared_error(pred, target)"], reference="", reasons=[reason], to_dict=lambda: {}
+        )
+        return [SimpleNamespace(result=same), SimpleNamespace(result=other)]
+
+    monkeypatch.setitem(sys.modules, "arrayloss.diagnose.worker", SimpleNamespace(run_all=run_all))
+    monkeypatch.setitem(sys.modules, "arrayloss.diagnose.works", SimpleNamespace(Job=lambda *values: values))
+    text = " ".join(run(tmp_path, "--run").split())
+    assert [job[1:] for job in jobs] == [(None, "identify")] * 2
+    assert [job[0].rpartition(":")[2] for job in jobs] == ["huber", "mse_loss"]
+    assert "is absolute_error(pred, target)" in text
+    assert "is not squared_error(pred, target): factor" in text
+    assert json.loads(run(tmp_path, "--run", "--json"))["found"][0]["run"] == {"verdict": "same"}
 
 
 def test_a_folder_without_python(tmp_path):
