@@ -33,7 +33,7 @@ def _is_off(name: str, loss: str) -> bool:
 def _weights(case: Case, e: Explanation, reduction: str | None) -> Iterator[Reason]:
     """Factors, denominators and weights of classes."""
     fit, factor = e.fit, e.fit.factor
-    expected = _expected(case, e)
+    expected = expected_weights(case, e)
     if expected is not None:
         weights, denominator = expected
         found = fit.weights if factor is None else (factor,) * len(weights)
@@ -100,7 +100,7 @@ def _weights(case: Case, e: Explanation, reduction: str | None) -> Iterator[Reas
             )
 
 
-def _expected(case: Case, e: Explanation) -> tuple[tuple[float, ...], str] | None:
+def expected_weights(case: Case, e: Explanation) -> tuple[tuple[float, ...], str] | None:
     """The weights of the classes that options ask for, and what the loss divides by then."""
     options = case.options
     if isinstance(options.get("class_weights"), tuple | list) and e.candidate.scene.is_rows:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .differences import expected_weights
 from .explain import Case, Explanation
 from .layouts import Batch
 from .observe import MEAN, Fit, Observation
@@ -18,6 +19,8 @@ NICE = (0.5, -1.0, 2.0, -3.0)
 def example(case: Case, e: Explanation) -> str:
     """A call with at most three numbers in which the port and the loss differ most."""
     best, shown = -1.0, ""
+    expected = expected_weights(case, e)
+    weights = expected[0] if expected is not None else e.fit.weights if e.fit.factor is None else (1.0,)
     for one in _small(e):
         try:
             seen = Observation.of_one(case.port, one)
@@ -25,7 +28,6 @@ def example(case: Case, e: Explanation) -> str:
             e_ours = e.candidate.elements(seen.predictions, seen.targets, **known)
         except Exception:
             continue
-        weights = e.fit.weights if e.fit.factor is None else (1.0,)
         ours = seen.predicted(e_ours, Fit(0.0, MEAN, weights))
         if not (np.isfinite(seen.y).all() and np.isfinite(ours).all()):
             continue

@@ -7,7 +7,7 @@ from typing import Any
 
 from arrayloss.frontend.loss import REGISTRY
 
-from . import behaviour
+from . import behaviour, breakdown
 from .differences import differences
 from .examples import example
 from .explain import Case, Explanation
@@ -74,7 +74,8 @@ def diagnose(
     found.residual = e.fit.residual
     own = options_of(case, e)
     if e.is_match and not e.code:
-        found.reference = call_of(e.candidate.loss, {**plain(case.options), **own})
+        said = own if not reasons or {r.code for r in reasons} == {"digits_lost"} else _declared(case, e)
+        found.reference = call_of(e.candidate.loss, {**plain(case.options), **said})
     found.reasons = [_with_example(case, e, r) for r in _once(reasons)]
     codes = {r.code for r in found.reasons}
     found.verdict = "same" if not codes else "digits" if codes == {"digits_lost"} else "different"
@@ -111,6 +112,13 @@ def identify(
     found.verdict = "same" if not codes else "digits" if codes == {"digits_lost"} else "different"
     found.convention = convention(case, best, options_of(case, best))
     return found
+
+
+def _declared(case: Case, e: Explanation) -> dict[str, Any]:
+    """The options that the port, or the options of the reference, name, where they are not the defaults."""
+    own = {n: v for n, v in options_of(case, e).items() if n not in e.candidate.constants and not isinstance(v, float | tuple)}
+    defaults = REGISTRY[e.candidate.loss]._defaults
+    return own | {n: v for n, v in case.declared(e.candidate.loss).items() if defaults.get(n) != v}
 
 
 COMMON = (  # where several losses have the same numbers, the one that people know comes first
@@ -175,10 +183,10 @@ def _conduct(case: Case, e: Explanation) -> Iterator[Reason]:
             yield Reason(
                 "unexplained", f"It raises {type(error).__name__} for other sizes: {str(error).splitlines()[0][:100] if str(error) else ''}"
             )
-    broken = list(behaviour.breakdowns(case, e))
+    broken = list(breakdown.breakdowns(case, e))
     yield from broken
     if not any(r.code == "overflow" for r in broken):
-        yield from behaviour.halves(case, e)
+        yield from breakdown.halves(case, e)
 
 
 def _unexplained(case: Case, e: Explanation, reference: str) -> Reason:
