@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from inspect import Parameter
-from itertools import product
+from itertools import permutations, product
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from arrayloss.frontend.loss import REGISTRY
 
 from .layouts import Scene
 from .observe import Fit, Observation, _tidy
+from .regions import RATIOS, pooled
 
 Array = Any
 TAKEN = {  # the numbers that a search for a constant starts from
@@ -32,6 +33,7 @@ TAKEN = {  # the numbers that a search for a constant starts from
 }
 SCALES = (0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)  # of other constants
 SCENES = {"exponents": "exponents", "real": "real"}
+EXACT = 1e-9  # a residual that no other constant makes smaller
 NEAR, NEAR_REGIONS = 0.3, 0.02  # residuals from which on a constant is searched for between two others
 GOLDEN = (5**0.5 - 1) / 2
 
@@ -72,16 +74,22 @@ class Candidate:
         pool = options.pop("pool", "batch")
         losses: list[Array] = []
         for x, t in zip(predictions[0], targets, strict=True):
-            if pool == "samples" and x.ndim > 1:
-                axis = options.get("axis")
-                options["pool_axes"] = tuple(i for i in range(1, x.ndim) if i != axis)
+            if pool != "batch" and x.ndim > 1:
+                options["pool_axes"] = pooled(pool, x.ndim, options.get("axis"))
             losses.append(np.ravel(loss(x, t, **options)))
         return np.concatenate(losses)
 
     def losses(self, observation: Observation, constants: Mapping[str, Any]) -> Array:
         """The losses of what an observation is of: of regions one a batch, or one an overlap where the port returns several."""
+        if self.loss in RATIOS and self._can(observation):
+            return observation.sums(self.options).losses(self.loss, {**self.constants, **constants}, each=observation.lead > 0)
         each = {"reduction": "none"} if self.scene.is_whole and observation.lead else {}
         return self.elements(observation.predictions, observation.targets, **constants, **each)
+
+    def _can(self, observation: Observation) -> bool:
+        """Whether the arrays have the axes, and the classes, that the form takes."""
+        axis = self.options.get("axis")
+        return axis is None or (observation.layout.form == "masks")
 
     def seen(self, observation: Observation, constants: Mapping[str, Any], *, weighted: bool = True) -> Fit:
         try:
@@ -106,7 +114,12 @@ def candidates(loss: str) -> tuple[Candidate, ...]:
             for targets in definition.targets:
                 one = Candidate(loss, Scene(definition.predictions, targets), chosen)
                 found.setdefault((one.scene, tuple(sorted(chosen.items(), key=str))), one)
-    return tuple(found.values())
+    if loss == "kl_divergence":  # of PyTorch, optax and Keras: logarithms, and distributions
+        fixed = {"given": "log_probs", "targets_given": "probs"}
+        mixed = [Candidate(loss, Scene(("log_probs",), "distribution"), fixed | more) for more in ({}, {"generalized": True})]
+        return (*mixed, *found.values())
+    of_numbers = [c for c in found.values() if c.scene == Scene(("real",), "real")]
+    return (*found.values(), *[replace(c, scene=Scene(("unit",), "binary")) for c in of_numbers])
 
 
 def _regions(loss: str) -> tuple[Candidate, ...]:
@@ -120,7 +133,10 @@ def _regions(loss: str) -> tuple[Candidate, ...]:
         ("mask_probs", None, None),
         ("mask_probs", None, 1),
     ):
-        for pool, squared, background in product(("batch", "samples"), (False, True) if "squared" in own else (False,), (True, False)):
+        pools = ("batch", "samples", "batch, all classes", "samples, all classes")
+        for pool, squared, background in product(
+            pools if axis is not None else pools[:2], (False, True) if "squared" in own else (False,), (True, False)
+        ):
             options: dict[str, Any] = {"activation": activation, "pool": pool}
             options |= {"squared": True} if squared else {}
             options |= {"axis": axis} if axis is not None else {}
@@ -130,14 +146,23 @@ def _regions(loss: str) -> tuple[Candidate, ...]:
     return tuple(forms)
 
 
-def search(candidate: Candidate, observation: Observation, declared: Mapping[str, float]) -> Iterator[tuple[dict[str, float], Fit]]:
-    """Constants with which a candidate comes near, the simplest first: the declared ones, then one and then two others."""
+def search(
+    candidate: Candidate, observation: Observation, declared: Mapping[str, float], hints: Sequence[float] = ()
+) -> Iterator[tuple[dict[str, float], Fit]]:
+    """Constants with which a candidate comes near, the simplest first: the declared ones, pairs of hints, one and then two others."""
     names = candidate.constants
     known = {n: declared[n] for n in names if n in declared}
     first = candidate.seen(observation, known)
     yield known, first
     if first.is_match or not np.isfinite(first.residual):
         return
+    for pair in permutations(names, min(2, len(names))):
+        for values in product(hints, repeat=len(pair)):
+            tried = {**known, **dict(zip(pair, values, strict=True))}
+            fit = candidate.seen(observation, tried)
+            if fit.is_match:
+                yield tried, fit
+                return
     best = first
     chosen = dict(known)
     for _ in range(2 if len(names) > 1 else 1):
@@ -165,14 +190,17 @@ def _along(
     fits = [of(v) for v in starts]
     at = min(range(len(starts)), key=lambda i: fits[i].residual)
     value, fit = starts[at], fits[at]
-    if not fit.is_match and fit.residual < (NEAR_REGIONS if candidate.scene.is_whole else NEAR):
+    if fit.residual > EXACT and fit.residual < (NEAR_REGIONS if candidate.scene.is_whole else NEAR):
         low, high = starts[max(0, at - 1)], starts[min(len(starts) - 1, at + 1)]
-        for _ in range(40):  # golden section
+        for _ in range(28):  # golden section
             a, b = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
             low, high = (low, b) if of(a).residual < of(b).residual else (a, high)
         middle = (low + high) / 2
         value = min(
             (_tidy(middle), float(f"{middle:.3g}"), float(f"{middle:.2g}"), middle), key=lambda v: (not of(v).is_match, of(v).residual)
         )
-        fit = of(value)
+        if of(value).residual < 0.1 * fit.residual:
+            fit = of(value)
+        else:
+            value = starts[at]
     return {**others, name: value}, fit

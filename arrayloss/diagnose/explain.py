@@ -12,14 +12,14 @@ from arrayloss.frontend.loss import REGISTRY
 
 from .candidates import Candidate, candidates, search
 from .defects import OF_PROBABILITIES, clamped, defects
-from .layouts import Layout, Scene, layouts
+from .layouts import Batch, Layout, Scene, layouts
 from .observe import Fit, Observation
 from .port import Port
 
 Array = Any
 SYNONYMS = {"label_smoothing": ("smoothing",), "delta": ("beta",), "beta": ("delta",), "margin": ("m",), "gamma": ("focusing",)}
 MODIFICATIONS = ("label_smoothing", "z_loss", "floor")  # constants that are off by default: with them it is another loss
-MOST = 16  # losses whose constants are searched for
+MOST = 10  # losses whose constants are searched for
 NEAREST = 3  # layouts in which constants are searched for
 
 
@@ -89,6 +89,24 @@ class Case:
                 known[name] = float(self.options[name])
         return known
 
+    @property
+    def hints(self) -> tuple[float, ...]:
+        """The numbers that the port names, whatever their names are."""
+        return tuple(dict.fromkeys(v for v in self.port.constants.values() if abs(v) < 1e3))[:4]
+
+    def is_of_elements(self) -> bool:
+        """Whether the number of a batch is made of those of its halves: it is no loss of whole regions then."""
+        for observation in (o for o in self.seen.values() if isinstance(o, Observation) and o.is_plausible):
+            whole = observation.batches[0]
+            if whole.layout.form in ("N", "N x C", "N x 1") and not whole.layout.scene.is_rows and observation.lead == 0:
+                half = len(whole.targets) // 2
+                shape = (whole.shape[0] // 2, *whole.shape[1:])
+                parts = [slice(0, half), slice(half, 2 * half)]
+                several = [Batch(whole.layout, shape, tuple(p[at] for p in whole.predictions), whole.targets[at]) for at in parts]
+                halves = [float(self.port.value(b.arguments)) for b in several]
+                return any(np.isclose(float(observation.results[0]), v, rtol=1e-6) for v in (np.mean(halves), np.sum(halves)))
+        return any(isinstance(o, Observation) and o.lead > 1 for o in self.seen.values())
+
     def forms(self, loss: str) -> list[Candidate]:
         """The forms of a loss that the declared options, domain and targets leave; also the same loss of probabilities."""
         fixed = {n: v for n, v in self.options.items() if isinstance(v, bool | str) and n != "reduction"}
@@ -124,7 +142,13 @@ class Case:
     def plainly(self, losses: Iterable[str]) -> list[Explanation]:
         """The best explanations as each of some losses without defects: with constants, weights and a denominator."""
         known = {loss: self.declared(loss) for loss in losses}
-        tried = {loss: self._tried([(c, o) for c in candidates(loss) for o in self.observations(c.scene)], known[loss]) for loss in known}
+        regions = [loss for loss in known if candidates(loss) and candidates(loss)[0].scene.is_whole]
+        known = {loss: known[loss] for loss in sorted(known, key=lambda name: name in regions)}
+        tried = {}
+        for loss in known:
+            if loss not in regions or not self.is_of_elements():
+                forms = [(c, o) for c in candidates(loss) for o in self.observations(c.scene)]
+                tried[loss] = self._tried(forms, known[loss])
         tried = {loss: some for loss, some in tried.items() if some}
         found = {loss: self._first(some) for loss, some in tried.items()}
         nearest = {loss: min(some, key=lambda e: e.fit.residual) for loss, some in tried.items()}
@@ -137,7 +161,7 @@ class Case:
     def _everywhere(self, tried: Sequence[Explanation], near: Sequence[Explanation], declared: Mapping[str, float]) -> list[Explanation]:
         """Constants that explain a near one, in every layout: the likeliest layout may be another one."""
         for e in near:
-            for constants, fit in search(e.candidate, e.observation, declared):
+            for constants, fit in search(e.candidate, e.observation, declared, self.hints):
                 if fit.is_match:
                     return [Explanation(t.candidate, t.observation, constants, t.candidate.seen(t.observation, constants)) for t in tried]
         return []
@@ -152,19 +176,35 @@ class Case:
 
     def _first(self, explanations: Sequence[Explanation]) -> Explanation | None:
         """Of the matches in the likeliest layout the simplest one."""
-        matches = [e for e in explanations if e.is_match]
+        matches = [e for e in explanations if e.is_match and self._holds(e)]
         if not matches:
             return None
         likeliest = next(e.layout for e in matches)
         return min([e for e in matches if (e.layout.form, e.layout.targets) == (likeliest.form, likeliest.targets)], key=self.cost)
 
+    def _holds(self, e: Explanation) -> bool:
+        """Whether a match for log-probabilities, or for masks of probabilities, holds for logits too, where the port takes them."""
+        wider = {"log_probs": "logits", "mask_probs": "masks"}.get(e.candidate.scene.domains[0])
+        if wider is None:
+            return True
+        key = (e.layout.form, e.layout.targets, e.layout.targets_at)
+        scene = Scene((wider, *e.candidate.scene.domains[1:]), e.candidate.scene.targets)
+        others = [o for o in self.observations(scene) if (o.layout.form, o.layout.targets, o.layout.targets_at) == key]
+        return all(e.candidate.seen(o, e.constants).is_match for o in others)
+
     def cost(self, explanation: Explanation) -> float:
         """How far an explanation is from the loss as it is called by default."""
         own, declared = explanation.candidate.constants, self.declared(explanation.candidate.loss)
         changed = sum(abs(v - declared.get(n, own[n])) > 1e-6 for n, v in explanation.constants.items())
+        signs = {"binary": "-1 or 1", "signs": "0 or 1"}.get(explanation.layout.scene.targets)
         order = explanation.layout.targets_at == -1 or any(n[:1] == "y" for n in self.port.arguments)
         return (
-            4.0 * bool(explanation.code) + 2 * changed + explanation.fit.cost + 0.5 * len(explanation.candidate.options) + 0.1 * (not order)
+            4.0 * bool(explanation.code)
+            + 2 * changed
+            + explanation.fit.cost
+            + 0.5 * len(explanation.candidate.options)
+            + 0.1 * (not order)
+            + 0.3 * (explanation.layout.targets == signs)
         )
 
     def _defective(self, e: Explanation) -> Iterator[Explanation]:
@@ -208,7 +248,7 @@ def shifted(e: Explanation) -> tuple[float, Fit]:
         return 0.0, Fit(np.inf, "mean", (1.0,))
     k, c = np.linalg.lstsq(np.stack([plain, np.ones_like(plain)], axis=1), o.y, rcond=None)[0]
     residual = float(np.linalg.norm(o.y - k * plain - c) / (np.linalg.norm(o.y) or 1.0))
-    return float(f"{c:.4g}"), Fit(residual if abs(c) > 1e-4 and k else np.inf, "mean", (float(f"{k:.5g}"),))
+    return float(f"{c:.4g}"), Fit(residual if abs(c) > 1e-4 and abs(k) > 1e-3 else np.inf, "mean", (float(f"{k:.5g}"),))
 
 
 def _by_layout(explanations: Sequence[Explanation], count: int = NEAREST) -> list[Explanation]:
@@ -217,4 +257,4 @@ def _by_layout(explanations: Sequence[Explanation], count: int = NEAREST) -> lis
     for e in explanations:
         options = tuple(e.candidate.options.items()) if e.layout.scene.is_whole else e.candidate.options.get("given")
         first.setdefault((e.layout.form, e.layout.targets, e.layout.targets_at, options), e)
-    return list(first.values())[: count * 8 if explanations and explanations[0].layout.scene.is_whole else count]
+    return list(first.values())[: count * 20 if explanations and explanations[0].layout.scene.is_whole else count]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from .layouts import Batch, Layout, batches
 from .port import Floats, Port
+from .regions import Sums, sums
 
 Array = Any
 TOLERANCE = 1e-5  # of a residual: what a port in float32 keeps of moderate numbers
@@ -58,6 +59,7 @@ class Observation:
     layout: Layout
     batches: list[Batch]
     results: list[Floats]
+    known: dict[Any, Sums] = field(default_factory=dict)
 
     @classmethod
     def of(cls, port: Port, layout: Layout) -> Observation:
@@ -105,6 +107,13 @@ class Observation:
         if self.layout.scene.is_whole:
             return [[b.predictions[0] for b in self.batches]]
         return [np.concatenate(many) for many in zip(*(b.predictions for b in self.batches), strict=True)]
+
+    def sums(self, options: Mapping[str, Any]) -> Sums:
+        """Those of regions, in one of their forms."""
+        key = tuple(options.items())
+        if key not in self.known:
+            self.known[key] = sums(self.predictions[0], self.targets, options)
+        return self.known[key]
 
     @cached_property
     def targets(self) -> Array:
@@ -203,8 +212,14 @@ class Observation:
             w = w / w[np.argmax(np.abs(w))]
             a = (sums @ w) / (counts @ w)
             fits.append(Fit(float(np.linalg.norm(y - a)) / scale, WEIGHTS, tuple(map(_tidy, w))))
+        fits = [f if _is_one_sided(f.weights) else replace(f, residual=np.inf) for f in fits]
         good = [f for f in fits if f.is_match]
         return min(good or fits, key=lambda f: f.cost if good else f.residual)
+
+
+def _is_one_sided(weights: tuple[float, ...]) -> bool:
+    """Whether no class is left out, and none has another sign."""
+    return min(weights) > 1e-6 * max(weights) > 0 or max(weights) < 1e-6 * min(weights) < 0
 
 
 def _tidy(number: float) -> float:

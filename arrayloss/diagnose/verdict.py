@@ -136,7 +136,7 @@ def _most_general(matches: Sequence[Explanation]) -> list[Explanation]:
 
     def breadth(e: Explanation) -> int:
         scene = e.candidate.scene
-        wide = scene.domains[0] in ("real", "logits", "vectors", "exponents")
+        wide = scene.domains[0] in ("real", "logits", "vectors", "exponents", "masks")
         return 4 * (not scene.is_whole) + 2 * wide + (scene.targets not in ("labels", "binary") or e.layout.targets == "labels")
 
     widest = max((breadth(e) for e in matches), default=0)
@@ -218,7 +218,7 @@ def _nearest(case: Case, found: Diagnosis, near: Sequence[Explanation]) -> Diagn
     first = near[0].observation
     found.reasons = [*behaviour.repeats(case, first.batches[0])]
     if not found.reasons:
-        for e in near[:4]:
+        for e in near[:3]:
             known = case.explain(e.candidate.loss)
             if known is not None and known.is_match:
                 found.reference, found.taken, found.residual = known.candidate.loss, taken(case, known), known.fit.residual

@@ -11,6 +11,7 @@ from arrayloss.frontend.loss import REGISTRY
 
 from .explain import Case, Explanation
 from .observe import ENTRIES, MEAN, ONE_LESS, POSITIVES, ROWS, SUM, WEIGHTS
+from .regions import pooled
 
 CALLS = {MEAN: "the mean over all elements", SUM: "the sum", ROWS: "the sum over N", ENTRIES: "the sum over N * C"}
 CALLS |= {POSITIVES: "the sum over the number of positives", WEIGHTS: "the sum over the sum of the weights", ONE_LESS: "the sum over N - 1"}
@@ -19,10 +20,9 @@ CALLS |= {POSITIVES: "the sum over the number of positives", WEIGHTS: "the sum o
 def options_of(case: Case, e: Explanation) -> dict[str, Any]:
     """The options with which the loss has the port's numbers."""
     own = {n: v for n, v in e.candidate.options.items() if REGISTRY[e.candidate.loss]._defaults.get(n) != v}
-    if own.pop("pool", "batch") == "samples" and e.layout.form != "mask of N":
-        own["pool_axes"] = {"mask": (1, 2, 3), "masks": (2, 3), "flat mask": (1, 2)}[e.layout.form]
-        if e.layout.form == "masks" and "axis" not in own:
-            own["pool_axes"] = (1, 2, 3)
+    pool = own.pop("pool", "batch")
+    if pool != "batch" and e.layout.form != "mask of N":
+        own["pool_axes"] = pooled(pool, len(e.observation.batches[0].shape), own.get("axis"))
     own |= {n: v for n, v in e.constants.items() if abs(v - e.candidate.constants.get(n, np.inf)) > 1e-9}
     if e.fit.factor is None:
         w = e.fit.weights
@@ -96,7 +96,7 @@ def taken(case: Case, e: Explanation) -> str:
         else "one number for each row"
     )
     if e.layout.scene.is_whole and not lead and len(e.observation.batches[0].shape) > 1:
-        result = "one overlap for each sample" if e.candidate.options["pool"] == "samples" else "one overlap of the whole batch"
+        result = "one overlap for each sample" if e.candidate.options["pool"].startswith("samples") else "one overlap of the whole batch"
     if e.fit.denominator == MEAN and not lead and e.candidate.scene.is_rows:
         result = "the mean over all rows"
     shown = ("smooth",) if e.layout.scene.is_whole else ("gamma",)

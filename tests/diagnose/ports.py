@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import pytest
 
 Call = tuple[str, Mapping[str, Any]]  # a loss of ours, and the options that make it
 
@@ -38,6 +40,17 @@ class Public:
 
     def __str__(self) -> str:
         return self.name
+
+
+def parameters(table: Sequence[Port | Public], by_default: Callable[[Any], Any]) -> list[Any]:
+    """Rows as parameters: in the default suite the first of each kind outside of JAX, which compiles every shape; all in the full one."""
+    seen: set[Any] = set()
+    found = []
+    for row in table:
+        is_first = row.library != "jax" and by_default(row) not in seen
+        seen |= {by_default(row)} if is_first else set()
+        found.append(pytest.param(row, id=str(row), marks=() if is_first else pytest.mark.exhaustive))
+    return found
 
 
 def instance_of(thing: Any) -> Any:

@@ -7,7 +7,7 @@ import pytest
 from arrayloss.diagnose import diagnose
 from arrayloss.frontend.loss import REGISTRY
 
-from .ports import Port
+from .ports import Port, parameters
 
 for needed in ("torch", "jax"):
     pytest.importorskip(needed)
@@ -26,7 +26,7 @@ CODES = """
 """
 
 
-@pytest.mark.parametrize("port", WRONG, ids=str)
+@pytest.mark.parametrize("port", parameters(WRONG, lambda p: p.code))
 def test_wrong_port(port: Port) -> None:
     found = diagnose(port.function, port.library, reference=port.reference, options=dict(port.options), name=port.name)
     codes = [reason.code for reason in found.reasons]
@@ -36,7 +36,7 @@ def test_wrong_port(port: Port) -> None:
     assert codes[0] in (port.code, *port.also), said
 
 
-@pytest.mark.parametrize("port", RIGHT, ids=str)
+@pytest.mark.parametrize("port", parameters(RIGHT, lambda p: p.reference))
 def test_right_port(port: Port) -> None:
     found = diagnose(port.function, port.library, reference=port.reference, options=dict(port.options), name=port.name)
     said = "\n".join(found.lines(80))
