@@ -1,6 +1,7 @@
 """Loss functions for every array library.
 
 Written once against the Python array API standard, dispatched to NumPy, PyTorch, JAX, CuPy and Dask, with analytic gradients.
+`arrayloss.check` compares losses number by number, and `arrayloss.diagnose` says which loss a function is and what is different about it.
 """
 
 from . import define, metrics

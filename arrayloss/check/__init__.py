@@ -1,4 +1,4 @@
-"""Is it the same loss? Independent definitions, and the comparison of backends with them and with each other.
+"""Independent definitions, and the comparison of backends with them and with each other, in numbers; in words: `arrayloss.diagnose`.
 
 >>> from arrayloss.check import check
 >>> check("squared_error", backends=["numpy"], modes=["eager"]).passed

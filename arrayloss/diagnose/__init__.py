@@ -1,4 +1,10 @@
-"""What a function of the user's own is: how it is called, which loss it is, and what is different about it."""
+"""What a function of the user's own is: how it is called, which loss it is, and what is different about it.
+
+>>> import numpy as np
+>>> from arrayloss.diagnose import diagnose
+>>> print(diagnose(lambda x, t: np.mean((x - t) ** 2), name="mse", reference="squared_error").title)
+mse is the same loss as squared_error.
+"""
 
 from __future__ import annotations
 

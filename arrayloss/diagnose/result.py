@@ -64,7 +64,7 @@ CODES = {
 class Reason:
     """One thing that is different: its code, what it is in words, the smallest example that shows it, and what to change."""
 
-    code: str
+    code: str  # one of CODES
     text: str
     example: str = ""
     fix: str = ""
@@ -75,7 +75,16 @@ class Reason:
 
 @dataclass
 class Diagnosis:
-    """What is known of one function: how it is called, which loss it is, and what is different."""
+    """What is known of one function: how it is called, which loss it is, and what is different.
+
+    >>> reason = Reason("sum_for_mean", "It adds up.", fix="take the mean")
+    >>> found = Diagnosis("mse", "numpy", "different", "squared_error", reasons=[reason])
+    >>> print("\\n".join(found.lines()))
+    mse is not squared_error.
+    <BLANKLINE>
+    It adds up. [sum_for_mean]
+    To change: take the mean
+    """
 
     name: str
     library: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from arrayloss.check.run import named_loss
 from arrayloss.frontend.loss import REGISTRY
 
 from . import behaviour, breakdown
@@ -40,21 +41,60 @@ def diagnose(
 ) -> Diagnosis:
     """Whether a function is one of our losses, and if not, what is different.
 
+    The function is called on small batches, in this process. The order of its arguments, the form of its targets, the shapes, what it
+    returns and its constants are found out; what is given here, or named by its own parameters and attributes, is what it should have.
+
     Parameters
     ----------
-    function : callable of arrays of `library`
-    reference : name of one of our losses
-    options : of the reference; what is not named is found by probing
-    name : what the function is called in the text
-    constants, arguments : the numbers that its parameters and attributes name, and the names of its array arguments
-    signature : where the targets stand among the arguments; found by probing
-    reduction, domain, targets : as in `check`; found by probing
-    say : called with a line before every step
+    function : callable
+        Takes arrays of `library` and returns an array, or a number.
+    library : "numpy", "torch", "jax", "dask", "cupy" or "strict"
+    reference : str
+        The name of one of our losses.
+    options : mapping
+        Options of the reference. What is not among them is found by probing.
+    name : str
+        What the function is called in the text; by default by its own name.
+    constants : mapping
+        The numbers that the function has by name; by default its parameters' defaults and its attributes.
+    arguments : sequence of str
+        The names of the arguments that take arrays; by default those of its signature.
+    signature : int
+        Where the targets stand among the arguments, -1 for the last place; by default found by probing.
+    reduction : "mean", "sum" or "none"
+        What the function should return; by default a mean, or the loss of each element.
+    domain : str
+        What goes in, as in `arrayloss.check.check`; by default found by probing.
+    targets : sequence of str
+        The kinds of targets that it may take, as in `arrayloss.check.check`; by default found by probing.
+    say : callable
+        Called with a line before every step.
+
+    Returns
+    -------
+    Diagnosis
+        `verdict` is "same", "digits" (the same, but small results lose digits), "different" or "not_compared"; `reasons` have the codes
+        of `CODES`; `lines()` is what the command prints.
+
+    Raises
+    ------
+    ValueError
+        There is no such loss. Errors of the function are reasons, not errors.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> def mse(y_true, y_pred):
+    ...     return np.sum((y_true - y_pred) ** 2)
+    >>> found = diagnose(mse, "numpy", reference="squared_error")
+    >>> found.verdict, found.reasons[0].code
+    ('different', 'sum_for_mean')
+    >>> diagnose(mse, "numpy", reference="squared_error", reduction="sum").verdict
+    'same'
     """
+    reference = named_loss(reference).name
     case = _case(function, library, name, constants, arguments, options, signature, domain, targets, say)
     found = Diagnosis(case.port.name, library, reference=call_of(reference, {n: v for n, v in case.options.items() if n != "reduction"}))
-    if reference not in REGISTRY:
-        raise ValueError(f"there is no loss {reference!r}; there are {', '.join(sorted(REGISTRY))}")
     early = _early(case, reference)
     e = case.explain(reference)
     if e is None:
@@ -93,7 +133,28 @@ def identify(
     signature: int | None = None,
     say: Say = lambda line: None,
 ) -> Diagnosis:
-    """Which of our losses a function is: the calls that replace it, the simplest first; else the nearest, and what differs."""
+    """Which of our losses a function is: the calls that replace it, the simplest first; else the nearest, and what differs.
+
+    Parameters
+    ----------
+    function, library, name, constants, arguments, signature, say
+        As in `diagnose`.
+
+    Returns
+    -------
+    Diagnosis
+        `calls` replace the function, with `x` for predictions and `t` for targets. Where there are none, `verdict` is "different",
+        `reference` the nearest loss, and `reasons` what differs. `residual` is how far the first call, or the nearest loss, is off in
+        relation to its size; `ruled_out` are the nearest of the others.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> def margin(scores, y):
+    ...     return np.maximum(0, 1 - scores * y).mean()
+    >>> identify(margin).calls
+    ['hinge_loss(x, t)']
+    """
     case = _case(function, library, name, constants, arguments, {}, signature, None, None, say)
     found = Diagnosis(case.port.name, library)
     explained = case.plainly(REGISTRY)

@@ -24,6 +24,10 @@ def squared(x, t):
     print("it is called")
     return (x - t) ** 2
 
+def cross_entropy(x, t):
+    shifted = x - x.max(axis=1, keepdims=True)
+    return np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(t)), t]
+
 def doubled(x, t):
     return 2 * (x - t) ** 2
 
@@ -86,12 +90,17 @@ def test_plain_data_and_nothing_else(project):
     assert found["ports"][2]["line"] == MODULE.splitlines().index("    sys.exit(0)") + 1
 
 
+def test_a_reference_by_its_other_name(project):
+    done = run("check", "numpy=commanded:cross_entropy", "--reference", "cross_entropy")
+    assert done.stdout.startswith("cross_entropy is the same loss as softmax_cross_entropy, but for digits.")
+
+
 def test_several_functions_without_a_reference(project):
     """The first that is one of our losses says what the others are compared with."""
     done = run("check", "numpy=commanded:squared", "numpy=commanded:doubled", "--format", "github", code=1)
     same, different = done.stdout.splitlines()
     assert same.startswith("::notice file=commanded.py,line=8,title=numpy=squared::squared is the same loss as ")
-    assert different.startswith("::error file=commanded.py,line=12,title=numpy=doubled%3A factor::doubled is not squared_error.%0A")
+    assert different.startswith("::error file=commanded.py,line=16,title=numpy=doubled%3A factor::doubled is not squared_error.%0A")
 
 
 def test_arguments_and_libraries_are_found_out(project):
