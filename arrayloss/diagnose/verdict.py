@@ -119,7 +119,8 @@ def diagnose(
     found.reasons = [_with_example(case, e, r) for r in _once(reasons)]
     codes = {r.code for r in found.reasons}
     found.verdict = "same" if not codes else "digits" if codes == {"digits_lost"} else "different"
-    found.convention = convention(case, e, own)
+    should = case.declared(e.candidate.loss) if found.verdict == "different" else {}
+    found.convention = convention(case, e, own | should)
     return found
 
 

@@ -124,6 +124,12 @@ def test_numbers_follow_where_they_are_asked_for(project):
     assert "doubled" in (project / "page.md").read_text()
 
 
+def test_numbers_are_compared_with_the_constants_that_the_function_should_have(project):
+    arguments = ["check", "numpy=commanded:Huber(delta=0.5)", "--reference", "huber_loss", "-o", "delta=2.0", "--quantities", "value"]
+    assert "[option]" in run(*arguments, "--points", "random", "--report", "page.md", code=1).stdout
+    assert "**They do not agree.**" in (project / "page.md").read_text()
+
+
 def test_a_loss_made_here_is_checked_against_itself(project):
     done = run("check", "commanded:half_squared", "--backends", "numpy", "--modes", "eager")
     assert "They agree." in done.stdout
