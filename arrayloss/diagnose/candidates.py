@@ -117,6 +117,8 @@ def candidates(loss: str) -> tuple[Candidate, ...]:
     if loss == "kl_divergence":  # of PyTorch, optax and Keras: logarithms, and distributions
         fixed = {"given": "log_probs", "targets_given": "probs"}
         mixed = [Candidate(loss, Scene(("log_probs",), "distribution"), fixed | more) for more in ({}, {"generalized": True})]
+        logs = {"given": "log_probs", "targets_given": "log_probs", "elementwise": True}
+        mixed += [Candidate(loss, Scene(("log_probs",), "log_probs"), logs), Candidate(loss, mixed[0].scene, fixed | {"elementwise": True})]
         return (*mixed, *found.values())
     of_numbers = [c for c in found.values() if c.scene == Scene(("real",), "real")]
     return (*found.values(), *[replace(c, scene=Scene(("unit",), "binary")) for c in of_numbers])
