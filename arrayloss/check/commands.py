@@ -40,7 +40,7 @@ COLOURS = {"agrees": "green", "differs": "red", "crashed": "red", "absent": "bri
 GAMMAS = tuple({"gamma": g} for g in (0.0, 0.5, 1.0, 2.0, 5.0))  # those of the figure in the focal loss paper
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(commands=[identify, scan_command], context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package.__version__, prog_name="arrayloss")
 def arrayloss() -> None:
     """Loss functions that are the same on every array library: check them, list them, look at them."""
@@ -56,15 +56,11 @@ def arrayloss() -> None:
 @click.option("--quantities", default="value,grad", show_default=True, type=Names("quantity", QUANTITIES), help="value, grad, hess.")
 @declared
 @click.option("--target-dtype", help="The dtype of the targets for functions of yours, or 'float' for that of the predictions.")
-@click.option(
-    "--arguments", metavar="MODULE:NAME", help="What a loss of yours is called with, NumPy arrays, where trying does not find it."
-)
+@click.option("--arguments", metavar="MODULE:NAME", help="What a loss of yours is called with, NumPy arrays, if trying does not find it.")
 @click.option("--points", help="Joined by +: edges, grid, random; or digits. [default: edges+grid+random; random+grid for losses of yours]")
 @click.option("--seed", "rng", default=0, show_default=True, help="Of the random points.")
 @click.option("--max-ulp", type=float, help="What a result may be off, in units in the last place. [default: 8, or what our loss promises]")
-@click.option(
-    "--relative-to", type=click.Choice(["number", "batch"]), help="Whose last place. [default: number; batch for losses of yours]"
-)
+@click.option("--relative-to", type=click.Choice(["number", "batch"]), help="Whose last place. [default: number; batch for your losses]")
 @click.option("-o", "--option", "options", type=Option(), multiple=True, help="name=value: an option of the loss, or of the reference.")
 @click.option("--accuracy", is_flag=True, help="How accurate our losses are on this machine, beside what they promise.")
 @printed_as
@@ -139,10 +135,6 @@ def check(
     raise SystemExit(2 if is_missing else 0 if result.passed else 1)
 
 
-arrayloss.add_command(identify)
-arrayloss.add_command(scan_command)
-
-
 def named_subjects(
     subjects: Sequence[str], say: Say, against: str | None, reference: str | None, arguments: str | None, **shared: Any
 ) -> Report:
@@ -211,14 +203,7 @@ def print_rows(report: Report, verbose: bool) -> None:
 
 
 def digits(
-    backends: Sequence[str] | None,
-    dtypes: Sequence[str],
-    modes: Sequence[str],
-    max_ulp: float | None,
-    say: Say,
-    *,
-    show: bool,
-    verbose: bool,
+    backends: Sequence[str] | None, dtypes: Sequence[str], modes: Sequence[str], max_ulp: float | None, say: Say, show: bool, verbose: bool
 ) -> Report:
     """All losses on the digits; prints one line each, then what came of them in sentences."""
     whole, lines = Report("all losses on 1797 digits", MAX_ULP if max_ulp is None else max_ulp), []

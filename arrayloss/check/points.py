@@ -81,6 +81,8 @@ def batches(
         return [_whole(domains[0], name, rng, options, classes) for name in names]
     draw = _vectors if domains[0] == "vectors" else _rows if domains[0] in ROWS else _elements
     parts = [_digits(domains, targets) if name == "digits" else draw(domains, targets, name, rng, classes) for name in names]
+    if len({tuple(np.shape(a)[1:] for a in part) for part in parts}) > 1:
+        raise ValueError(f"points must be digits alone, which have another shape than others; got {points!r}")
     joined: list[Any] = [None if many[0] is None else np.concatenate(many) for many in zip(*parts, strict=True)]
     *predictions, t = joined
     ignored = options.get("ignore_index")
@@ -270,11 +272,10 @@ def _digits(domains: Sequence[str], targets: str) -> list[Any]:
     if targets in ("real", "counts"):  # every pixel from the mean image of its digit, with the spread of that pixel
         mean = np.stack([pixels[labels == c].mean(axis=0) for c in range(10)])[labels]
         spread = np.stack([pixels[labels == c].var(axis=0) for c in range(10)])[labels]
-        if targets == "counts":
-            numbers = {"exponents": np.log(mean + 0.01), "positive": mean + 0.01, "above_minus_one": mean}
-            return [*(numbers[d] for d in domains), pixels]
         numbers = {"real": mean / 16, "exponents": np.log(spread / 256 + 0.01), "positive": spread / 256 + 0.01}
-        return [*(numbers[d] for d in domains), pixels / 16]
+        counts = {"exponents": np.log(mean + 0.01), "positive": mean + 0.01, "above_minus_one": mean}
+        predictions, t = (counts, pixels) if targets == "counts" else (numbers, pixels / 16)
+        return [*(_of_digits(predictions, d, targets) for d in domains), t]
     logits, hot = classifier(), np.eye(10, dtype=np.int64)[labels]
     soft = 0.9 * hot + 0.01
     log_probs = logits - np.log(np.sum(np.exp(logits), axis=1, keepdims=True))
@@ -284,4 +285,10 @@ def _digits(domains: Sequence[str], targets: str) -> list[Any]:
     kinds |= dict.fromkeys(("unit", "distribution", "vectors"), soft)
     kinds["lists"] = np.where(np.arange(10) == 0, labels[:, None], -1)
     kinds["signs"] = np.where(labels < 5, 1, -1) if domains[0] == "vectors" else 2 * hot - 1
-    return [*(np.roll(predictions[d], i, axis=0) for i, d in enumerate(domains)), kinds[targets]]
+    return [*(np.roll(_of_digits(predictions, d, targets), i, axis=0) for i, d in enumerate(domains)), kinds[targets]]
+
+
+def _of_digits(predictions: Mapping[str, Floats], domain: str, targets: str) -> Floats:
+    if domain not in predictions:
+        raise ValueError(f"domain must be among {', '.join(predictions)} for digits with {targets} targets; got {domain!r}")
+    return predictions[domain]
