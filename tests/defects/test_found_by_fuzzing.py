@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from itertools import product
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ from click.testing import CliRunner
 
 import arrayloss as al
 from arrayloss.check import check, commands
+from arrayloss.check.points import DOMAINS, POINTS, TARGETS, batches
 
 from ..helpers import needs_whole_graphs, quietly
 
@@ -249,3 +252,68 @@ def test_no_number_is_within_a_limit_that_is_none():
 
 def test_a_picture_that_cannot_be_written_is_a_usage_error():
     assert command("plot", "squared_error", "-o", "missing/a.png")[0] == 2
+
+
+def the_command(*line):
+    return CliRunner().invoke(commands.arrayloss, ["check", "squared_error", "--backends", "numpy", "--modes", "eager", *line])
+
+
+def test_digits_without_predictions_of_a_domain_are_a_usage_error():
+    """KeyError: 'logits'. Tried: every domain, pair of domains, kind of targets and points."""
+    done = the_command("--relative-to", "number", "--domain", "logits", "--points", "digits")
+    assert done.exit_code == 2
+    assert "domain must be among real, exponents, positive for digits with real targets; got 'logits'" in done.output
+    done = the_command("--points", "edges+digits")
+    assert done.exit_code == 2
+    assert "points must be digits alone, which have another shape than others; got 'edges+digits'" in done.output
+
+
+@pytest.mark.parametrize("points", POINTS)
+def test_points_of_every_domain_and_kind_of_targets_are_there_or_refused(points):
+    refused = []
+    for domain, targets in product(DOMAINS, TARGETS):
+        try:
+            (problem,) = batches([domain], targets, points, np.random.default_rng(0))
+            assert problem.predictions[0].size
+        except ValueError as error:
+            refused.append(str(error))
+    assert all(re.match("domain must be among .* for digits with", line) for line in refused)
+    assert bool(refused) == (points == "digits")
+
+
+LIBRARIES = [np.asarray, torch.tensor, pytest.param(jnp.asarray, marks=pytest.mark.exhaustive)]
+OVERLAPS = {"dice_loss": {}, "jaccard_loss": {}, "tversky_loss": {"alpha": 0.25, "beta": 2.0}}
+
+
+@pytest.mark.parametrize("of", LIBRARIES, ids=["numpy", "torch", "jax"])
+@pytest.mark.parametrize("name", OVERLAPS)
+def test_an_infinite_loss_without_weight_is_0(name, of, engine):
+    """NaN, 0 * inf. Tried: 0-d, reductions, parts, pooled samples, powers, class weights; a NaN stays."""
+    logits, masks = np.array([[[-2.5], [3.0]], [[-1.0], [2.0]]], np.float32), np.array([[[0], [1]], [[0], [1]]], np.int8)
+    plain = {"activation": "sigmoid", "smooth": 0.0, "log": True, **OVERLAPS[name]}
+    loss = getattr(al, name)
+    with al.use_engine(engine):
+        for reduction in ("mean", "sum", "none"):
+            value, gradient = loss.value_and_grad(of(logits[0, 0, 0]), of(masks[0, 0, 0]), absent="skip", reduction=reduction, **plain)
+            assert value == gradient == 0
+        for left_out, more in product(({"absent": "skip"}, {"class_weights": (0.0, 1.0)}), ({}, {"pool_axes": 2}, {"gamma": 2.0})):
+            bound = loss.bind(axis=1, **plain, **more)
+            value, gradient = bound.value_and_grad(of(logits), of(masks), **left_out)
+            np.testing.assert_allclose(value, bound(of(logits), of(masks), classes=1), rtol=1e-6)
+            assert np.isfinite(np.asarray(gradient)).all()
+            np.testing.assert_allclose(bound.finish(bound.parts(of(logits), of(masks), **left_out)), value, rtol=1e-6)
+            assert not np.isnan(np.asarray(bound(of(logits), of(masks), reduction="none", **left_out))).any()
+            assert np.isnan(float(bound(of(logits * np.float32(np.nan)), of(masks), **left_out)))
+
+
+@pytest.mark.parametrize("of", LIBRARIES, ids=["numpy", "torch", "jax"])
+@pytest.mark.parametrize(("dtype", "x"), [("float32", -89.0), ("float32", -100.0), ("float64", -709.5), ("float64", -744.0)])
+def test_the_gradient_of_a_tiny_overlap_is_finite(dtype, x, of, engine):
+    """NaN: the derivative for a sum of 1e-44 overflows. Tried: all losses, hard and empty targets, powers, class weights."""
+    logits = of(np.array([[x, 0.0], [x, 1.0]], dtype))
+    with al.use_engine(engine):
+        for activation, label, power in product(("sigmoid", "softmax"), (0, 1), ({}, {"log": True, "gamma": 2.0})):
+            for left_out in ({}, {"absent": "skip"}, {"class_weights": (0.0, 1.0)}):
+                options = {"axis": 1, "activation": activation, "smooth": 0.0, **power, **left_out}
+                _, gradient = al.dice_loss.value_and_grad(logits, of(np.array([label, label])), **options)
+                assert np.isfinite(np.asarray(gradient)).all()
