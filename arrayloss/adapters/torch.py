@@ -47,6 +47,9 @@ def _gradients(op: Any, arrays: Sequence[Tensor], cotangents: Sequence[Any], nee
     """Of predictions by the pullback; of targets, weights and parameters by autodiff of the sums."""
     gradients: list[Tensor | None] = [None] * len(arrays)
     if any(needs[: op.predictions]):
+        if op.per_entry:  # the derivative of a tiny overlap overflows the dtype of the predictions, and a float64 sum holds it
+            most = 2.0 ** (1020 if arrays[0].dtype == torch.float64 else 124)
+            cotangents = [None if c is None else torch.clamp(c, -most, most) for c in cotangents]
         g = op.vjp(xp, arrays)[1]([op.expand_cotangent(xp, arrays[0], c) for c in cotangents])
         gradients[: op.predictions] = [_link(d.to(a.dtype), a) for d, a in zip(g, arrays[: op.predictions], strict=True)]
     others = [i for i in range(op.predictions, len(arrays)) if needs[i]]

@@ -317,3 +317,15 @@ def test_the_gradient_of_a_tiny_overlap_is_finite(dtype, x, of, engine):
                 options = {"axis": 1, "activation": activation, "smooth": 0.0, **power, **left_out}
                 _, gradient = al.dice_loss.value_and_grad(logits, of(np.array([label, label])), **options)
                 assert np.isfinite(np.asarray(gradient)).all()
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize(("dtype", "x"), [(torch.float32, -89.0), (torch.float32, -100.0), (torch.float64, -720.0)], ids=str)
+def test_autograd_of_a_tiny_overlap_is_finite(dtype, x, create_graph, engine):
+    """NaN: a cotangent in float64 became infinite in float32. Tried: second derivatives, compilers, bfloat16."""
+    logits = torch.tensor([[x, 0.0], [x, 1.0]], dtype=dtype, requires_grad=True)
+    with al.use_engine(engine):
+        for activation, label, power in product(("sigmoid", "softmax"), (0, 1), ({}, {"log": True, "gamma": 2.0})):
+            value = al.dice_loss(logits, torch.tensor([label, label]), axis=1, activation=activation, smooth=0.0, **power)
+            (gradient,) = torch.autograd.grad(value, logits, create_graph=create_graph)
+            assert gradient.isfinite().all()
