@@ -123,7 +123,7 @@ class Case:
         for c in self.forms(loss):
             for o in self.observations(c.scene):
                 found = self._tried([(c, o)], declared)
-                if found and found[0].is_match and self.cost(found[0]) < 1 and not any(e.is_match for e in tried):
+                if found and found[0].is_match and self.cost(found[0]) < 1 and not any(e.is_match for e in tried) and self._holds(found[0]):
                     return found[0]  # the loss as it is called by default: nothing else is tried
                 tried += found
         if best := self._first(tried):
@@ -183,13 +183,17 @@ class Case:
         return min([e for e in matches if (e.layout.form, e.layout.targets) == (likeliest.form, likeliest.targets)], key=self.cost)
 
     def _holds(self, e: Explanation) -> bool:
-        """Whether a match for log-probabilities, or for masks of probabilities, holds for logits too, where the port takes them."""
-        wider = {"log_probs": "logits", "mask_probs": "masks"}.get(e.candidate.scene.domains[0])
-        if wider is None:
+        """Whether a match on narrow data, such as log-probabilities, holds on wider data, such as logits, where the port takes them."""
+        scene, numbers = e.candidate.scene, Scene(("real",), "real")
+        wider = {"log_probs": "logits", "mask_probs": "masks"}.get(scene.domains[0])
+        if wider is not None:
+            wide = Scene((wider, *scene.domains[1:]), scene.targets)
+        elif scene == Scene(("unit",), "binary") and any(c.scene == numbers for c in candidates(e.candidate.loss)):
+            wide = numbers  # the error of a probability, for a loss of any numbers
+        else:
             return True
-        key = (e.layout.form, e.layout.targets, e.layout.targets_at)
-        scene = Scene((wider, *e.candidate.scene.domains[1:]), e.candidate.scene.targets)
-        others = [o for o in self.observations(scene) if (o.layout.form, o.layout.targets, o.layout.targets_at) == key]
+        key = (e.layout.form, e.layout.targets_at, e.layout.targets if wide != numbers else "numbers")
+        others = [o for o in self.observations(wide) if (o.layout.form, o.layout.targets_at, o.layout.targets) == key]
         return all(e.candidate.seen(o, e.constants).is_match for o in others)
 
     def cost(self, explanation: Explanation) -> float:

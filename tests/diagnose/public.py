@@ -26,8 +26,8 @@ def call(loss: str, **options: Any) -> Call:
     return loss, options
 
 
-def entry(library: str, name: str, function: Callable[..., Any], *calls: Call, factor: float = 1.0) -> None:
-    PUBLIC.append(Public(name, library, function, calls, factor))
+def entry(library: str, name: str, function: Callable[..., Any], *calls: Call, factor: float = 1.0, unknown: str = "") -> None:
+    PUBLIC.append(Public(name, library, function, calls, factor, unknown))
 
 
 def public(library: str, *calls: Call, factor: float = 1.0) -> Callable[[Any], Any]:
@@ -96,6 +96,7 @@ entry(
     "nn.KLDivLoss(none, log_target)",
     nn.KLDivLoss(reduction="none", log_target=True),
     call("kl_divergence", given="log_probs", targets_given="log_probs", elementwise=True),
+    unknown="losses of all entries of rows are found for integer and one-hot targets only",
 )
 entry("torch", "nn.PoissonNLLLoss(rate)", nn.PoissonNLLLoss(log_input=False, eps=0.0), call("poisson_nll_loss", given="rate"))
 entry("torch", "nn.HingeEmbeddingLoss(margin)", nn.HingeEmbeddingLoss(margin=2.0), call("hinge_embedding_loss", margin=2.0))
@@ -211,6 +212,7 @@ entry(
     "kornia.DiceLoss(macro)",
     kornia.DiceLoss(average="macro", eps=0.0),
     call("dice_loss", activation="softmax", smooth=0.0, axis=1, pool_axes=(2, 3)),
+    unknown="a class without targets has another value here than in the loss",
 )
 
 # -- scikit-learn -----------------------------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ def is_call(found: Call, expected: Call) -> bool:
     return found[0] == expected[0] and all(equal(found[1].get(n, defaults.get(n)), expected[1].get(n, defaults.get(n))) for n in names)
 
 
-@pytest.mark.parametrize("function", parameters(PUBLIC, lambda p: (p.calls[0][0], p.name.partition(".")[0])))
+@pytest.mark.parametrize("function", parameters(PUBLIC, lambda p: p.library, slow=("torch",)))
 def test_public_function(function: Public) -> None:
     found = identify(function.function, function.library, name=function.name)
     said = "\n".join([*found.lines(80), *found.calls])
