@@ -148,6 +148,7 @@ def test_accuracy_stands_beside_the_promise(monkeypatch, promise, code):
     assert ("huber_loss value float32 numpy: worst at (" in done.stdout) == (code == 1)
 
 
+@pytest.mark.exhaustive  # PyTorch and JAX, each in a process of its own
 def test_a_port_that_loses_digits_is_found_and_reproduced(project, tmp_path):
     page = tmp_path / "report.html"
     arguments = ["check", "torch=mine:focal", "jax=mine:focal_in_jax", "--reference", "sigmoid_focal_loss", "--modes", "eager"]
@@ -173,6 +174,7 @@ def test_against_another_function(project):
     assert agnostic.stdout.count("squared is the same loss as squared_error.") == 2
 
 
+@pytest.mark.exhaustive  # PyTorch and JAX, each in a process of its own
 def test_a_function_and_its_port_without_a_reference(project):
     run("check", "torch=mine:squared", "jax=mine:squared", cwd=project)
     done = run("check", "torch=mine:squared", "jax=mine:doubled", cwd=project, code=1)

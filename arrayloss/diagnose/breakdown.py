@@ -124,7 +124,7 @@ def breakdowns(case: Case, e: Explanation) -> Iterator[Reason]:
     for (margin, right), (has, should) in single.items():
         if not np.isfinite(has) and np.isfinite(should) and abs(should) < 1e30:
             exact = _bisect(case, e, margin, right, lambda h, s: not np.isfinite(h))
-            text = f"It overflows: from a {_what(e)} of {exact:.4g} on it returns {has} where the loss is finite (float32)."
+            text = f"It overflows: {_where(e, exact, right)} it returns {has} where the loss is finite (float32)."
             yield Reason("overflow", text, _shown(case, e, margin, right, has, should), "use logsumexp, log_softmax or softplus of logits")
             break
     for (margin, right), (has, should) in single.items():
@@ -132,7 +132,7 @@ def breakdowns(case: Case, e: Explanation) -> Iterator[Reason]:
         is_rounding = abs(twice[0] - twice[1]) <= OFF * abs(twice[1])
         if abs(should) > 1e-37 and np.isfinite(has) and abs(has - should) > LOST * abs(should) and is_rounding:
             exact = _bisect(case, e, margin, right, lambda h, s: abs(h - s) > LOST * abs(s))
-            text = f"Small losses lose their digits, from a {_what(e)} of {exact:.3g} on (float32)."
+            text = f"Small losses lose their digits, {_where(e, exact, right)} (float32)."
             yield Reason(
                 "digits_lost", text, _shown(case, e, margin, right, has, should), "compute the small number itself, not 1 minus a large one"
             )
@@ -142,7 +142,7 @@ def breakdowns(case: Case, e: Explanation) -> Iterator[Reason]:
 def _clamps(case: Case, e: Explanation, double: dict[tuple[float, bool], tuple[float, float]]) -> Iterator[Reason]:
     """A loss that stops to grow: probabilities are clamped there, or a number is added to them."""
     if e.layout.scene.targets == "real":
-        most = [(has, should) for (m, right), (has, should) in double.items() if right and m >= 200]
+        most = [(has, should) for (m, right), (has, should) in double.items() if right and m >= 200 and np.isfinite(has + should)]
         if len(most) > 1 and np.ptp([has for has, _ in most]) <= 1e-9 * abs(most[0][0]) and np.ptp([should for _, should in most]) > 1e-3:
             yield Reason(
                 "clamp", f"It clamps the loss at {most[0][0]:.5g}: its gradient is 0 beyond.", _shown(case, e, 1e3, True, *most[-1])
@@ -162,7 +162,7 @@ def _clamps(case: Case, e: Explanation, double: dict[tuple[float, bool], tuple[f
     halfway = np.nan if seen is None else float(seen.y[0]) / (float(e.predicted(seen)[0]) / e.candidate_truth(near))
     is_clamp = not (abs(halfway - (near - np.log(2))) < 0.2)
     text = f"It clamps probabilities at {size:g}" if is_clamp else f"It adds {size:g} to probabilities inside of the logarithm"
-    shown = _shown(case, e, margin, False, has, should)
+    shown = _shown(case, e, full[0][0], False, *full[0][1:])
     yield Reason(
         "clamp" if is_clamp else "epsilon",
         f"{text}: the loss stops at {has:.5g}, and its gradient is 0 there.",
@@ -186,7 +186,7 @@ def halves(case: Case, e: Explanation) -> Iterator[Reason]:
                 return
             has, should = float(seen.y[0]), float(e.predicted(seen)[0])
             if 0.05 < abs(should) < 6e4 and not abs(has - should) <= 0.25 * abs(should):
-                text = f"It is wrong in float16 only: from a {_what(e)} of {margin:g} on."
+                text = f"It is wrong in float16 only: {_where(e, margin, right)}."
                 yield Reason("float16", text, _shown(case, e, margin, right, has, should), "compute in float32")
                 return
     if e.layout.scene.is_whole:
@@ -214,10 +214,16 @@ def _bisect(case: Case, e: Explanation, margin: float, right: bool, bad: Callabl
     return high
 
 
-def _what(e: Explanation) -> str:
-    if e.layout.scene.targets in ("distribution", "logits", "vectors"):
-        return "difference of 2**-k, k"
-    return "margin" if e.layout.scene.is_rows or e.layout.scene.targets in ("binary", "signs") else "difference"
+def _where(e: Explanation, margin: float, right: bool) -> str:
+    """The elements or rows that a margin stands for, and those beyond."""
+    scene = e.layout.scene
+    if scene.is_whole:
+        return f"for masks that are right by a margin of {margin:.3g} and more"
+    if scene.targets in ("distribution", "logits", "vectors"):
+        return f"for rows that differ from their targets by less than {2.0**-margin:.2g}"
+    if scene.is_rows or scene.targets in ("binary", "signs"):
+        return f"from a margin of {margin:.3g} on"
+    return f"from a difference of {margin:.3g} on" if right else f"for differences below {margin**-4:.2g}"
 
 
 def _shown(case: Case, e: Explanation, margin: float, right: bool, has: float, should: float) -> str:

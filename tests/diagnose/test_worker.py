@@ -193,6 +193,8 @@ def test_the_library_is_found_out(project, monkeypatch):
 @POSIX
 def test_ctrl_c_ends_all_of_it_and_says_what_is_known(project):
     program = """
+        import signal
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs tests in the background has it ignored
         from arrayloss.diagnose.worker import run_all
         from arrayloss.diagnose.works import Job
         jobs = [Job(f"ports:{name}", "numpy", "diagnose", {"reference": "squared_error"}) for name in ("hangs", "hangs", "hangs")]
@@ -208,7 +210,10 @@ def test_ctrl_c_ends_all_of_it_and_says_what_is_known(project):
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     some = [int(pid) for pid in children.read_text().split()] if children.exists() else []
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=20)[0].splitlines()
+    try:
+        said = process.communicate(timeout=20)[0].splitlines()
+    finally:
+        process.kill()
     assert process.returncode == 0
     assert [line.split()[:2] for line in said if "not_compared" in line] == [["True", "not_compared"]] * 3
     assert any("Stopped at the step" in line for line in said)
