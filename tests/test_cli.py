@@ -181,6 +181,7 @@ def test_a_function_and_its_port_without_a_reference(project):
     assert "[factor]" in done.stdout
 
 
+@pytest.mark.exhaustive  # six processes
 def test_the_order_of_arguments_is_found_out_or_declared(project):
     port = ["check", "torch=mine:swapped", "--reference", "sigmoid_focal_loss"]
     assert "taken as: swapped(t, x)" in run(*port, cwd=project).stdout

@@ -140,9 +140,18 @@ class Overlap(Finish):
     def is_static(self) -> bool:
         return not any(dtypes.is_array(p) for p in (*[v for _, v in self.parameters], self.class_weights))
 
+    @property
+    def is_sharp(self) -> bool:
+        """Whether nothing that counts is added to the sums: losses may be infinite then, and derivatives may overflow."""
+        smooth = dict(self.parameters).get("smooth", 0.0)
+        return dtypes.is_array(smooth) or not smooth > 1e-9
+
+    def _weighted(self, xp: Any, weights: Array, losses: Array) -> Array:
+        return special.multiply_no_nan(xp, weights, losses) if self.is_sharp else weights * losses
+
     def __call__(self, xp: Any, sums: Sequence[Array]) -> Iterator[Any]:
         losses, weights, pullback = self._losses(xp, sums)
-        result, slope = (losses if weights is None else special.multiply_no_nan(xp, weights, losses)), 1.0
+        result, slope = (losses if weights is None else self._weighted(xp, weights, losses)), 1.0
         if self.reduction != "none":
             result = xp.sum(result)
         if self.reduction == "mean":
@@ -158,7 +167,7 @@ class Overlap(Finish):
             return self, names, sums
         losses, weights, _ = self._losses(xp, sums)
         weights = xp.ones_like(losses) if weights is None else weights
-        totals = xp.sum(special.multiply_no_nan(xp, weights, losses)), xp.sum(weights), xp.sum(xp.astype(weights != 0, xp.int64))
+        totals = xp.sum(self._weighted(xp, weights, losses)), xp.sum(weights), xp.sum(xp.astype(weights != 0, xp.int64))
         return Mean(self.reduction, "weight" if self.reduction == "mean" else None, PARTS_OF_MEAN), PARTS_OF_MEAN, totals
 
     def _losses(self, xp: Any, sums: Sequence[Array]) -> tuple[Array, Array | None, Callable[[Any], tuple[Any, ...]]]:
@@ -178,7 +187,7 @@ class Overlap(Finish):
             g = g if inner is None else inner * g
             # The derivative of a tiny overlap overflows, in the dtype of predictions whose sums are float64 too; with 0 it would be NaN
             most = 2.0 ** (1020 if self.dtype == "float64" else 124)
-            slopes = [None if d is None else special.clip(xp, d, -most, most) for d in next(steps)]
+            slopes = [special.clip(xp, d, -most, most) if self.is_sharp and d is not None else d for d in next(steps)]
             return tuple([None if d is None else regions.scatter_classes(xp, d * g, sums[0].shape) for d in slopes])
 
         return xp.squeeze(losses, axis=regions.axis) if regions.are_pooled else losses, weights, pullback

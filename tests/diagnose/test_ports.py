@@ -26,7 +26,12 @@ CODES = """
 """
 
 
-@pytest.mark.parametrize("port", parameters(WRONG, lambda p: p.code, slow=("unexplained", "softmax_twice", "another_loss")))
+@pytest.mark.parametrize(
+    "port",
+    parameters(
+        WRONG, lambda p: p.code, slow=("unexplained", "softmax_twice", "sigmoid_twice", "sigmoid_missing", "alpha_constant", "another_loss")
+    ),
+)
 def test_wrong_port(port: Port) -> None:
     found = diagnose(port.function, port.library, reference=port.reference, options=dict(port.options), name=port.name)
     codes = [reason.code for reason in found.reasons]
