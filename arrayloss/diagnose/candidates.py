@@ -32,7 +32,6 @@ TAKEN = {  # the numbers that a search for a constant starts from
     "beta": (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9),
 }
 SCALES = (0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)  # of other constants
-SCENES = {"exponents": "exponents", "real": "real"}
 EXACT = 1e-9  # a residual that no other constant makes smaller
 NEAR, NEAR_REGIONS = 0.3, 0.02  # residuals from which on a constant is searched for between two others
 GOLDEN = (5**0.5 - 1) / 2
@@ -63,7 +62,8 @@ class Candidate:
         if self.scene.is_whole:
             with np.errstate(all="ignore"), use_engine("numpy"):
                 return self._whole(predictions, targets, constants)
-        axis = {"axis": -1} if self.scene.is_rows and "axis" in REGISTRY[self.loss].option_names else {}
+        takes_axis = self.scene.is_rows and "axis" in REGISTRY[self.loss].option_names and not self.options.get("elementwise")
+        axis = {"axis": -1} if takes_axis else {}
         arrays = predictions if targets is None else [*predictions, targets]
         with np.errstate(all="ignore"), use_engine("numpy"):  # nothing is compiled for arrays that are used once
             return REGISTRY[self.loss](*arrays, **{**axis, **self.options, **constants}, reduction="none")

@@ -91,8 +91,7 @@ def _axes(candidate: Candidate, observation: Observation) -> Iterator[Defect]:
                 shifted = shifted if layout.class_axis == -1 else np.moveaxis(shifted, 1, -1)
                 x.append(shifted.reshape(-1, rows.shape[layout.class_axis]))
             p, t = np.exp(np.concatenate(x)), observation.targets
-            power = constants.get("gamma", candidate.constants.get("gamma", 0.0))
-            losses = -((1 - p) ** power) * np.log(p)
+            losses = losses_of(p, power_of(candidate, constants))
             return own(losses, t) if t.ndim == 1 else np.sum(losses * t, axis=-1)
 
         at = layout.class_axis if layout.class_axis == 1 else len(observation.batches[0].shape)
@@ -174,8 +173,7 @@ def _of_truth(way: Any, truth: Array, power: float, size: float) -> Array:
 
 
 def _clamp(p: Array, size: float, power: float) -> Array:
-    p = np.clip(p, size, 1 - size)
-    return -((1 - p) ** power) * np.log(p)
+    return losses_of(np.clip(p, size, 1 - size), power)
 
 
 def losses_of(p: Array, power: float = 0.0) -> Array:
@@ -211,8 +209,7 @@ def one_sigmoid_each(candidate: Candidate, x: Array, t: Array, constants: Mappin
     """Losses of a sigmoid for every class, of labels."""
     p = sigmoid(x)
     hot = np.eye(x.shape[-1])[t]
-    p = np.where(hot > 0, p, 1 - p)
-    return -((1 - p) ** power_of(candidate, constants)) * np.log(p)
+    return losses_of(np.where(hot > 0, p, 1 - p), power_of(candidate, constants))
 
 
 def _softmax_for_sigmoid(candidate: Candidate, observation: Observation, both: bool, **constants: float) -> Array:

@@ -33,7 +33,6 @@ class Explanation:
     fit: Fit
     code: str = ""  # of a defect
     text: str = ""
-    offset: float = 0.0
 
     @property
     def is_match(self) -> bool:
@@ -227,7 +226,7 @@ class Case:
             )
         else:
             factor = "" if _is(fit.factor, 1) else f" to {fit.factor:g} times the loss"
-            yield Explanation(e.candidate, e.observation, e.constants, fit, "offset", f"A constant is added{factor}: {offset:g}.", offset)
+            yield Explanation(e.candidate, e.observation, e.constants, fit, "offset", f"A constant is added{factor}: {offset:g}.")
 
     def _clamped(self, e: Explanation) -> Iterator[Explanation]:
         """Clamps, and numbers that are added to probabilities."""

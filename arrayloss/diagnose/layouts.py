@@ -267,21 +267,6 @@ TARGET_NAMES = (
     "ytrue",
     "target_tensor",
 )
-PREDICTION_NAMES = (
-    "input",
-    "inputs",
-    "logits",
-    "logit",
-    "pred",
-    "preds",
-    "prediction",
-    "predictions",
-    "output",
-    "outputs",
-    "y_pred",
-    "probs",
-    "x",
-)
 
 
 def positions(names: Sequence[str], predictions: int) -> tuple[int, ...]:

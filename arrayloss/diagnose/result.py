@@ -6,7 +6,6 @@ import textwrap
 from dataclasses import dataclass, field
 from typing import Any
 
-VERDICTS = ("same", "digits", "different", "not_compared")
 MOST_LINES, LARGEST_WIDTH = 25, 80
 
 CODES = {

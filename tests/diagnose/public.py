@@ -96,7 +96,6 @@ entry(
     "nn.KLDivLoss(none, log_target)",
     nn.KLDivLoss(reduction="none", log_target=True),
     call("kl_divergence", given="log_probs", targets_given="log_probs", elementwise=True),
-    unknown="losses of all entries of rows are found for integer and one-hot targets only",
 )
 entry("torch", "nn.PoissonNLLLoss(rate)", nn.PoissonNLLLoss(log_input=False, eps=0.0), call("poisson_nll_loss", given="rate"))
 entry("torch", "nn.HingeEmbeddingLoss(margin)", nn.HingeEmbeddingLoss(margin=2.0), call("hinge_embedding_loss", margin=2.0))
@@ -212,7 +211,7 @@ entry(
     "kornia.DiceLoss(macro)",
     kornia.DiceLoss(average="macro", eps=0.0),
     call("dice_loss", activation="softmax", smooth=0.0, axis=1, pool_axes=(2, 3)),
-    unknown="a class without targets has another value here than in the loss",
+    unknown="of a class that a sample lacks it has another value than the loss, and some samples lack one",
 )
 
 # -- scikit-learn -----------------------------------------------------------------------------------------------------------

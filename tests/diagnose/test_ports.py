@@ -15,7 +15,7 @@ for needed in ("torch", "jax"):
 from .right import RIGHT  # noqa: E402
 from .wrong import WRONG  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("default")  # what a port warns of is its own affair
+pytestmark = pytest.mark.filterwarnings("default::UserWarning")  # PyTorch warns of what some ports ask it for
 
 # Codes of functions that give no numbers, and that of the verdict `digits`: those are tested elsewhere and below.
 CODES = """

@@ -62,10 +62,12 @@ def test_losses_among_what_is_none(tmp_path):
     ],
 )
 def test_losses_of_libraries(module, least):
-    package = util.find_spec(module.partition("/")[0])
-    path = Path(package.origin).parent.parent / module if package else Path(module)
-    if not path.exists():
-        pytest.skip(f"there is no {module} here")
+    name = module.partition("/")[0]
+    package = util.find_spec(name)
+    if package is None:
+        pytest.skip(f"{name} is not installed")
+    path = Path(package.origin).parent.parent / module
+    assert path.exists(), f"this release of {name} has no {module}"
     found = [one.name for one in scan(path) if one.kind != "call" and one.certain]
     assert len(found) >= least
     assert all(re.search("loss|entropy|kl_div", name.lower()) for name in found)
